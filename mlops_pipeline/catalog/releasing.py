@@ -12,6 +12,8 @@ WHEN_SILENT: tuple[WhenSilent, ...] = ("wait", "roll_back", "replay")
 Competing = Literal["supersede", "wait"]
 COMPETING: tuple[Competing, ...] = ("supersede", "wait")
 MOST_STEPS = 20
+ROLES = ("-candidate", "-former")
+"""Ends of the names that predictors have in a release: the predictor of a spec has none of them."""
 _STICKY = re.compile(r"(header|cookie):[A-Za-z0-9-]{1,64}")
 
 

@@ -267,6 +267,7 @@ def _ending(context: Context, followed: _Followed) -> Ending | None:
     if release.phase == "kept" and is_idle:
         return Ending(name, 0, followed.describe())
     asks = release.phase == "asking" and (is_idle or isinstance(progress.action, Ask))
-    if asks or (release.is_paused and is_idle):
+    is_changed = isinstance(progress.action, Wait) and progress.action.needs_person
+    if asks or is_changed or (release.is_paused and is_idle):
         return goes_on(name, followed.describe())
     return None

@@ -3,7 +3,7 @@
 import logging
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import IntegrityError
+from mlops_pipeline.clients.errors import ConflictError, IntegrityError
 from mlops_pipeline.delivery.artifacts import ref_to
 from mlops_pipeline.delivery.desired import DesiredState, read_annotations
 from mlops_pipeline.delivery.history import place_for, record_serving
@@ -65,7 +65,10 @@ class Archive:
             UnavailableError: the object store did not take it.
         """
         record = records.ReleaseRecord(release, decision, self.evidence(release))
-        records.keep(record, self._spec, self._platform)
+        try:
+            records.keep(record, self._spec, self._platform)
+        except ConflictError as error:
+            _log.warning("%s", error)  # What was written first stays.
 
     def settle(self, release: Release, there: SeldonDeployment | None, *, by: str) -> None:
         """Write everything that follows from the end of a release. What is known is not repeated.

@@ -1,15 +1,17 @@
 """What a run does with the artifact that it chose: replace, begin a release, or go on with one."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import NotFoundError, RefusedError
+from mlops_pipeline.clients.errors import NotFoundError, PipelineError, RefusedError
 from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import check_for_servers, ref_to
 from mlops_pipeline.delivery.choosing import Choice
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment, url_of
+from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
@@ -22,6 +24,8 @@ from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 Step = Literal["advance", "promote", "abort", "pause", "resume"]
 """What a person, or the sensor of releases, can do with a release that goes on."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
 
     An artifact that a person named replaces what serves at once, and so does one of a strategy
     `replace`, and the first one. Otherwise a release begins, or the one that goes on takes a step.
+    A release also begins where a person ends a pin.
 
     Raises:
         RefusedError: an earlier release of the artifact here was rolled back.
@@ -48,15 +53,16 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
     platform = judge.platform
     releases = Releases(spec, platform, by=judge.by)
     running = releases.find()
+    is_named = choice.is_pinned or bool(choice.accepted)
     if running is not None and running.phase == "ended":
-        releases.advance()
+        _settle(releases, may_fail=is_named)
         running = None
-    is_named = choice.is_pinned or choice.ends_pin or bool(choice.accepted)
-    if running is not None and not is_named and stays(running, choice.ref):
+    if running is not None and not (is_named or choice.ends_pin) and stays(running, choice.ref):
         return _delivered(spec, platform, releases.advance())
-    if not is_named:
+    begins = not is_named and is_released(spec, choice.ref, platform)
+    if not is_named and deployed_ref(spec, platform) != choice.ref:
         _require_no_failure(spec, choice.ref, judge)
-    if is_named or not is_released(spec, choice.ref, platform):
+    if not begins:
         deployment, change = deploy(
             spec,
             choice.ref,
@@ -70,9 +76,21 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
         if running is not None:
             releases.supersede(running, f"{choice.ref.digest[:12]} was deployed instead")
         return Delivered(deployment, change, Progress(None))
+    if choice.ends_pin:
+        DesiredState(spec, platform).unpin(by=judge.by)
     adopt(platform)
     check_for_servers(judge.artifacts, choice.ref, they_verify=platform.verifies_when_loading)
     return _delivered(spec, platform, releases.begin(choice.ref))
+
+
+def _settle(releases: Releases, *, may_fail: bool) -> None:
+    """Write the record of a release that has ended. A person's order does not depend on it."""
+    try:
+        releases.advance()
+    except PipelineError as error:
+        if not may_fail:
+            raise
+        _log.warning("the record of the release is not written yet: %s", error)
 
 
 def act(spec: ModelSpec, platform: Platform, step: Step, *, by: str) -> Delivered:

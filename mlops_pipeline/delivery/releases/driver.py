@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from mlops_pipeline.catalog.spec import ModelSpec
-from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, UnavailableError
+from mlops_pipeline.clients.errors import ConfigurationError, IntegrityError, PipelineError
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.archive import Archive
@@ -136,7 +136,6 @@ class Releases:
         self._traffic.start(there, release)
         if former is not None:
             self.supersede(former, f"{ref.digest[:12]} is released instead")
-        self._archive.save_evidence(Evidence(release.id))
         return Progress(release, Expose(0, "the candidate answers as it did after its training"))
 
     def look(self) -> Progress:
@@ -151,10 +150,15 @@ class Releases:
             return Progress(None)
         if release.phase == "ended":
             return Progress(release, Finish("the record of the release is not written yet"))
-        if edited := self._traffic.describe_edit(there, release):
-            return Progress(release, Wait(edited))
+        if moved := self._traffic.describe_move(there, release):
+            return Progress(release, Wait(moved, needs_person=True))
+        if dead := self._watcher.describe_dead(there, release):
+            return Progress(release, RollBack(dead))
         evidence = self._watcher.observe(there, release)
-        return Progress(release, self._watcher.decide(there, release, evidence), evidence=evidence)
+        action = self._watcher.decide(release, evidence)
+        if not isinstance(action, RollBack) and (edited := self._traffic.describe_edit()):
+            action = Wait(edited, needs_person=True)
+        return Progress(release, action, evidence=evidence)
 
     def watch(self) -> Progress:
         """Look, and keep what was counted: the limit of slowness and the plots rest on each look.
@@ -181,6 +185,7 @@ class Releases:
         if release is None:
             return seen
         if release.phase == "ended":
+            self._traffic.confirm()
             return self._settle(release)
         return self._take(release, seen)
 
@@ -222,24 +227,27 @@ class Releases:
         return self._write(self._require_running().changed(is_paused=True))
 
     def resume(self) -> Progress:
-        """Go on after a pause, or start the time of the step again after a question.
+        """Go on after a pause or a question; the time of the step starts again.
 
         Raises:
             ConfigurationError: no release goes on.
         """
         release = self._require_running()
         again = {"phase": "observing", "reason": "", "step_since": self._stamp()}
-        asked = again if release.phase == "asking" else {}
-        return self._write(release.changed(is_paused=False, **asked))
+        return self._write(release.changed(is_paused=False, **again))
 
     def supersede(self, release: Release, reason: str) -> None:
         """Keep the record of a release whose deployment was replaced meanwhile.
 
-        Raises:
-            UnavailableError: the object store did not take it.
+        That it could not be kept is logged: what replaced it serves already.
         """
-        if release.ended is None:
-            self._archive.keep(release, self._decision("superseded", reason))
+        try:
+            if release.ended is None:
+                self._archive.keep(release, self._decision("superseded", reason))
+            else:
+                self._archive.settle(release, None, by=self._by)
+        except PipelineError as error:
+            _log.warning("could not keep the record of the release %s: %s", release.id, error)
 
     def _take(self, release: Release, seen: Progress) -> Progress:
         """Take the step that follows from the evidence."""
@@ -280,7 +288,7 @@ class Releases:
             step_since=decision.time,
         )
         self._traffic.promote(release, ended)
-        return self._settle(ended)
+        return self._settle_later(ended)
 
     def _end(self, release: Release, outcome: Outcome, reason: str) -> Progress:
         """Give all traffic to the stable version."""
@@ -292,9 +300,13 @@ class Releases:
             reason="",
         )
         self._traffic.restore(release, ended)
+        return self._settle_later(ended)
+
+    def _settle_later(self, ended: Release) -> Progress:
+        """Write down how a release ended; if that is not possible now, the next step does."""
         try:
             return self._settle(ended)
-        except UnavailableError as error:
+        except PipelineError as error:
             _log.warning("the release has ended, and its record is not written yet: %s", error)
             return Progress(ended, decision=ended.ended)
 

@@ -112,7 +112,7 @@ class Evidence:
     seen: Mapping[str, Seen] = field(default_factory=dict)
     """Server → what it had counted at the last look."""
     lost: Mapping[str, int] = field(default_factory=dict)
-    """Predictor → requests that the gateway had lost at the last look."""
+    """`candidate` or `stable` → requests that the gateway had lost at the last look."""
     looks: tuple[Look, ...] = ()
     """At most 200, spread evenly over the time."""
 
@@ -173,22 +173,23 @@ def accumulate(
     since = math.inf if is_first else seconds(release.since) or math.inf
     warm = (seconds(step.since) or 0.0) + WARM_UP
     present = {server.server for found in counts for server in found.servers}
-    gains = []
-    for name in (candidate_predictor, stable_predictor):
-        nothing = PredictorCounts(name, (), None)
-        found = by_name.get(name, nothing)
-        gains.append(_gain(found, known, present=present, since=since, warm=warm))
+    gains, lost = [], dict(known.lost)
+    for role, name in (("candidate", candidate_predictor), ("stable", stable_predictor)):
+        found = by_name.get(name, PredictorCounts(name, (), None))
+        before = known.lost.get(role)
+        gains.append(_gain(found, known, before, present=present, since=since, warm=warm))
+        if found.lost is not None:
+            lost[role] = found.lost
     live = dict(step.live)
     for metric, tally in _tallies(step, *gains):
         live[metric] = live.get(metric, Tally()).plus(tally)
     step = _calibrated(replace(step, live=live), gains[1], release)
     others = tuple(old for old in known.steps if old.step != step.step)
-    lost = {found.predictor: found.lost for found in counts if found.lost is not None}
     return replace(
         known,
         steps=(*others, step),
         seen=_seen(known, counts, now),
-        lost={**known.lost, **lost},
+        lost=lost,
     )
 
 
@@ -224,10 +225,18 @@ def _current(known: Evidence, release: Release, stable: PredictorCounts | None) 
 
 
 def _gain(
-    found: PredictorCounts, known: Evidence, *, present: set[str], since: float, warm: float
+    found: PredictorCounts,
+    known: Evidence,
+    before: int | None,
+    *,
+    present: set[str],
+    since: float,
+    warm: float,
 ) -> _Gain:
     """Return what a predictor's servers and the gateway have counted since the last look.
 
+    Where the gateway does not tell what it lost, a server that started again has lost one request.
+    `before` is what the gateway had lost at the last look; None: it is the first one.
     `present` are the names of the servers of all predictors. A server that is new and started at
     `since` or later counts from zero. Answers count for slowness from the time `warm`.
     """
@@ -238,14 +247,15 @@ def _gain(
         more = max(server.answered - old.answered, 0)
         answered += more
         failed += max(server.failed - old.failed, 0)
+        seen = known.seen.get(server.server)
+        failed += found.lost is None and seen is not None and not _is_same(server, seen)
         if old.time >= max(warm, server.started + WARM_UP):
             slower = {
                 limit: min(max(count - old.slower.get(limit, 0), 0), more)
                 for limit, count in server.slower.items()
             }
             warmed.append(Calibration(more, slower))
-    if found.lost is not None and found.predictor in known.lost:
-        before = known.lost[found.predictor]
+    if found.lost is not None and before is not None:
         lost = found.lost - before if found.lost >= before else found.lost
     return _Gain(answered, failed, lost, _sum(warmed))
 

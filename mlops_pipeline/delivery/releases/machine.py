@@ -51,6 +51,8 @@ class Wait:
 
     missing: str
     """What the next step needs, in a sentence: `120 of 300 answers; 180 are missing`."""
+    needs_person: bool = False
+    """Whether nothing follows by itself: somebody changed the deployment."""
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ def record_verdict(
 ) -> None:
     """Write down whether the release succeeded, unless the log says so already.
 
-    A release that was superseded says nothing about its artifact.
+    A release that was superseded says nothing about its artifact, and one of changed settings alone
+    nothing about an artifact that serves with the others.
 
     Raises:
         UnavailableError: the object store did not take it.
     """
-    if decision.outcome == "superseded":
+    if decision.outcome == "superseded" or release.candidate == release.stable:
         return
     passed = decision.outcome == "promoted"
     facts = {PLACE: place, "release": release.id}
@@ -33,11 +34,13 @@ def record_verdict(
 def find_refusal(log: VerdictLog, ref: ModelRef, *, place: str) -> str:
     """Return why the release of an artifact at the place failed; empty if it did not.
 
-    A person may have accepted that since.
+    A person may have accepted that since, which does not cover a release that fails later.
     """
     known = standing(log.entries(ref), place=place)
     judged = known.judged.get(SUCCEEDS)
-    if judged is None or judged.passed or SUCCEEDS in known.accepted_refusals:
+    if judged is None or judged.passed:
+        return ""
+    if any(SUCCEEDS in entry.checks and entry.time > judged.time for entry in known.accepted):
         return ""
     return judged.sentence
 

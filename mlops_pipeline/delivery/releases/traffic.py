@@ -14,7 +14,13 @@ from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.proving import HoldoutProof
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.releases import manifests
-from mlops_pipeline.delivery.releases.state import RELEASE_ANNOTATION, Release, find_release
+from mlops_pipeline.delivery.releases.state import (
+    CANDIDATE,
+    FORMER,
+    RELEASE_ANNOTATION,
+    Release,
+    find_release,
+)
 from mlops_pipeline.platforms.platform import Expected, Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
@@ -76,9 +82,24 @@ class Traffic:
 
         It serves already, so nothing is proved again: the object store may be away.
         """
-        there, versions = self.require(release)
-        wanted = manifests.restored(there, versions, ended, name=self._name)
+        there = self.find()
+        if there is not None and find_release(there) == release and _is_alone(there, release):
+            wanted = there.annotated(ended.annotations())  # Somebody removed the candidate.
+        else:
+            there, versions = self.require(release)
+            wanted = manifests.restored(there, versions, ended, name=self._name)
+        if release.phase == "kept":
+            state = DesiredState(self._spec, self._platform, with_copy=False)
+            ref = ref_to(self._spec.name, release.stable)
+            desired = state.wanting(ref, by=self._by, is_pinned=False)
+            wanted = wanted.annotated(desired.annotations())
         self._platform.deployments.apply(wanted, expected=Expected(there))
+
+    def confirm(self) -> None:
+        """Apply what stands again: a process may have been killed before the gateway heard it."""
+        there = self.find()
+        if there is not None:
+            self._platform.deployments.apply(there, expected=Expected(there))
 
     def finish(self, release: Release) -> None:
         """Remove the former version, and the state of the release."""
@@ -86,8 +107,13 @@ class Traffic:
         self._apply(there, manifests.finished(there, versions), release.candidate)
 
     def leave_main(self, there: SeldonDeployment) -> None:
-        """Give all traffic to the version that has most, where nobody can read the state."""
-        alone = _most_served(there).model_copy(update={"name": self._name, "traffic": 100})
+        """Give all traffic to the stable version by its name, where nobody can read the state."""
+        roles = (f"-{CANDIDATE}", f"-{FORMER}")
+        live = [p for p in there.spec.predictors if not p.shadow]
+        shares = there.traffic()
+        stable = [p for p in live if not p.name.endswith(roles)]
+        alone = max(stable or live, key=lambda p: shares[p.name])
+        alone = alone.model_copy(update={"name": self._name, "traffic": 100})
         spec = there.spec.model_copy(update={"predictors": (alone,)})
         wanted = manifests.without_sticky(there).annotated({RELEASE_ANNOTATION: ""})
         wanted = wanted.model_copy(update={"spec": spec})
@@ -121,9 +147,17 @@ class Traffic:
             )
         return there, versions
 
-    def describe_edit(self, there: SeldonDeployment, release: Release) -> str:
-        """Say that the deployment is not as this release left it; empty if it is."""
-        what = self._find_edit(there, release)
+    def describe_move(self, there: SeldonDeployment, release: Release) -> str:
+        """Say that somebody changed versions or shares of the release; empty if nobody did."""
+        return self._describe_change(self._find_move(there, release))
+
+    def describe_edit(self) -> str:
+        """Say that somebody changed the objects of the deployment by hand; empty if nobody did."""
+        server = self._spec.server
+        status = self._platform.deployments.status(server.deployment, namespace=server.namespace)
+        return self._describe_change(next((p.reason for p in status if p.state == "edited"), ""))
+
+    def _describe_change(self, what: str) -> str:
         if not what:
             return ""
         return (
@@ -131,7 +165,7 @@ class Traffic:
             f"`mlops-pipeline release abort {self._spec.name}` to end the release"
         )
 
-    def _find_edit(self, there: SeldonDeployment, release: Release) -> str:
+    def _find_move(self, there: SeldonDeployment, release: Release) -> str:
         versions = manifests.find_versions(there, release)
         if versions is None:
             return "it has no candidate any more"
@@ -142,9 +176,7 @@ class Traffic:
             return f"the candidate has {share} % of the traffic instead of {asked} %"
         if versions.candidate.digest != release.candidate:
             return f"the candidate is the artifact {versions.candidate.digest[:12]}"
-        server = self._spec.server
-        status = self._platform.deployments.status(server.deployment, namespace=server.namespace)
-        return next((p.reason for p in status if p.state == "edited"), "")
+        return ""
 
     def _move(self, there: SeldonDeployment, wanted: SeldonDeployment, release: Release) -> None:
         """Apply a manifest in which both versions may answer."""
@@ -196,6 +228,11 @@ def require_something(there: SeldonDeployment | None, ref: ModelRef) -> SeldonDe
             f"with; run `mlops-pipeline up {ref.name}`"
         )
     return there
+
+
+def _is_alone(there: SeldonDeployment, release: Release) -> bool:
+    """Say whether the stable version serves alone, although the release has not ended."""
+    return release.ended is None and [p.digest for p in there.spec.predictors] == [release.stable]
 
 
 def _most_served(there: SeldonDeployment) -> Predictor:

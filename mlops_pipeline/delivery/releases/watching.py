@@ -8,10 +8,10 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.delivery.releases.archive import Archive
 from mlops_pipeline.delivery.releases.evidence import Evidence, accumulate
-from mlops_pipeline.delivery.releases.machine import Action, RollBack, next_step
+from mlops_pipeline.delivery.releases.machine import Action, next_step
 from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
-from mlops_pipeline.delivery.releases.state import CANDIDATE, Release
+from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.delivery.releases.traffic import Traffic
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
@@ -56,28 +56,32 @@ class Watcher:
             now=self._now(),
         )
 
-    def decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
-        """Return what follows from the evidence, and from servers that do not start."""
-        if release.ended is None and (reason := self.describe_dead(there)):
-            return RollBack(reason)
+    def decide(self, release: Release, evidence: Evidence) -> Action:
+        """Return what follows from the evidence."""
         return next_step(release, evidence, now=self._now())
 
-    def describe_dead(self, there: SeldonDeployment) -> str:
-        """Say why no server of the candidate is ready, look after look; empty if one is."""
+    def describe_dead(self, there: SeldonDeployment, release: Release) -> str:
+        """Say why no server of the candidate is ready, look after look; empty if one is.
+
+        A server that still loads its model is not dead. If the stable version has no ready server
+        either, the reason is not the candidate.
+        """
+        versions = find_versions(there, release)
+        if versions is None or versions.stable is None:
+            return ""
+        names = [predictor.name for predictor in there.spec.predictors]
+        places = names.index(versions.candidate.name), names.index(versions.stable.name)
         reason = ""
-        meant = {p.name for p in there.spec.predictors if p.name.endswith(f"-{CANDIDATE}")}
         for number in range(_LOOKS_AT_SERVERS):
             if number:
                 self._clock.sleep(_BETWEEN_LOOKS)
             status = self._deployments.status(there.name, namespace=there.namespace)
-            dead = [
-                seen
-                for seen in status
-                if seen.name in meant and not seen.replicas and seen.state in ("failed", "starting")
-            ]
-            if not dead:
+            if len(status) <= max(places):
                 return ""
-            reason = dead[0].reason
+            candidate, stable = (status[place] for place in places)
+            if candidate.replicas or candidate.state != "failed" or not stable.replicas:
+                return ""
+            reason = candidate.reason
         return f"no server of the candidate is ready: {reason}"
 
     def replay(self, release: Release) -> None:
@@ -89,11 +93,13 @@ class Watcher:
         there, versions = self._traffic.require(release)
         servers = self._deployments.servers(there.name, namespace=there.namespace)
         tallies = replay(
-            self._spec,
+            replace(self._spec, release=release.plan),
             self._traffic.rows(release.candidate),
             stable=servers.get(versions.require_stable().name, ()),
             candidate=servers.get(versions.candidate.name, ()),
         )
         evidence = self._archive.evidence(release)
+        if not evidence.steps:
+            return  # Somebody removed it. The next look counts first, and then asks again.
         last = replace(evidence.steps[-1], replayed=tallies)
         self._archive.save_evidence(replace(evidence, steps=(*evidence.steps[:-1], last)))
