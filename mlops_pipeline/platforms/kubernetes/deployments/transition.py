@@ -111,7 +111,8 @@ class Transition:
                 is_last = step is steps[-1]
                 if proof is not None and not done:
                     self._prove_alone(proof, step)
-                if not is_last and self._is_followed(step):
+                is_quiet = step.waits_for_route and not step.moves
+                if not is_last and (is_quiet or not self._unproved):
                     self._let_route_arrive(step)
                 if proof is not None and not self._is_proved and (step.moves or is_last):
                     proof.exposed()
@@ -296,10 +297,6 @@ class Transition:
             self._parts.clock.sleep(_ROUTE_DELAY)
             return
         self._let_route_arrive(step)
-
-    def _is_followed(self, step: Stage) -> bool:
-        """Say whether the gateway must have a step's route before what its answers may show."""
-        return not self._unproved or (step.waits_for_route and not step.moves)
 
     def _let_route_arrive(self, step: Stage) -> None:
         """Wait until the gateway has received the route of a step that was rolled out.
