@@ -1,6 +1,7 @@
-"""What decides which tests run."""
+"""What decides which tests run, and the fixture that several folders of tests use."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,3 +27,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def worker_here() -> Iterator[None]:
+    """Datasets are loaded and models trained in this process, not in processes of their own."""
+    from mlops_pipeline_tests.worker_here import worker_here  # It imports what the worker does.
+
+    with worker_here():
+        yield

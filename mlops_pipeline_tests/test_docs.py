@@ -11,15 +11,11 @@ from pydantic import BaseModel
 
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.catalog.registry import load_catalog
+from mlops_pipeline.catalog.releasing import ReleaseSpec
+from mlops_pipeline.catalog.releasing import Step as ReleaseStep
 from mlops_pipeline.catalog.spec import DatasetSpec, ModelSpec, ServerSpec, Thresholds
+from mlops_pipeline.cli import release_brief, release_documents, status
 from mlops_pipeline.cli.app import app
-from mlops_pipeline.cli.status import (
-    LayerStatus,
-    ModelStatus,
-    PinStatus,
-    PredictorStatus,
-    Status,
-)
 from mlops_pipeline.definitions import make_definitions
 from mlops_pipeline.delivery import verification
 from mlops_pipeline.platforms import store_access
@@ -161,8 +157,20 @@ def test_the_reference_has_the_options_of_all_commands() -> None:
     assert documented == shared | {"--help"}
 
 
-@pytest.mark.parametrize("model", [Status, LayerStatus, ModelStatus, PinStatus, PredictorStatus])
-def test_the_reference_has_every_field_of_the_status_document(model: type[BaseModel]) -> None:
+def _documents(*modules: Any) -> list[type[BaseModel]]:
+    """Return the documents and their parts that these modules define."""
+    return [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type)
+        and issubclass(kind, BaseModel)
+        and kind.__module__ == module.__name__
+    ]
+
+
+@pytest.mark.parametrize("model", _documents(status, release_brief, release_documents))
+def test_the_reference_has_every_field_of_a_document(model: type[BaseModel]) -> None:
     documented = {_code(row[0])[0] for row in _rows(_section(REFERENCE, model.__name__))}
     assert documented == model.model_fields.keys()
 
@@ -170,7 +178,9 @@ def test_the_reference_has_every_field_of_the_status_document(model: type[BaseMo
 # Models
 
 
-@pytest.mark.parametrize("spec", [ModelSpec, DatasetSpec, ServerSpec, Thresholds])
+@pytest.mark.parametrize(
+    "spec", [ModelSpec, DatasetSpec, ServerSpec, Thresholds, ReleaseSpec, ReleaseStep]
+)
 def test_every_field_of_a_model_is_explained(spec: type[Any]) -> None:
     page = DOCS / "adding-a-model.md"
     documented = {_code(row[0])[0] for row in _rows(_section(page, spec.__name__))}

@@ -232,11 +232,14 @@ def _verdicts(
     instance: dg.DagsterInstance, check: dg.AssetCheckKey
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Yield the check's verdicts, newest first. Runs that ended before the check have none."""
-    history = instance.event_log_storage.get_asset_check_execution_history(check, limit=_HISTORY)
-    for record in history:
-        event = record.event.dagster_event if record.event else None
-        if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            yield event.asset_check_evaluation_data
+    storage, cursor = instance.event_log_storage, None
+    for limit in (1, _HISTORY):  # The newest one nearly always decides.
+        history = storage.get_asset_check_execution_history(check, limit=limit, cursor=cursor)
+        for record in history:
+            event = record.event.dagster_event if record.event else None
+            if event and event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                yield event.asset_check_evaluation_data
+            cursor = record.id
 
 
 def _is_of(digest: str) -> Callable[[dg.AssetCheckEvaluation], bool]:

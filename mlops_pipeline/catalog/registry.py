@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 
 from mlops_pipeline.catalog.spec import InvalidSpecError, ModelSpec
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.serving.frameworks import entry_points
 from mlops_pipeline.settings.models import DEFAULT_NAMESPACE
 
 ENTRY_POINTS = "mlops_pipeline.models"
@@ -157,7 +157,7 @@ class _RefusedError(Exception):
 
 def _entry_points() -> list[str]:
     """Return the entries of packages, in an order that does not depend on their folders."""
-    points = [(p.name, p.value) for p in metadata.entry_points(group=ENTRY_POINTS)]
+    points = [(p.name, p.value) for p in entry_points(ENTRY_POINTS)]
     return [value for _, value in sorted(points)]
 
 

@@ -193,6 +193,9 @@ _FILE = '''"""{title} with {framework}.
 Replace the data, the model and the thresholds by your own. Register it in mlops.toml:
 
     models = ["{name}.py"]
+
+A new version replaces the one that serves at once. To compare both on requests first, add to the
+ModelSpec `release=ReleaseSpec("canary")`, of mlops_pipeline.catalog.releasing.
 """
 
 from pathlib import Path

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 1 it failed (the sentence says why); 2 wrong usage or settings, nothing was
 changed; 3 `status`, `plan` or `doctor` found something that is not as it should be, or `up` was
-done and a check that blocks nothing failed; 130 interrupted.
+done and a check that blocks nothing failed; 4 `up` was done and a release is not decided yet; 5 it
+was done and a release ended without its new version; 130 interrupted.
 """
 
 import argparse
@@ -16,6 +17,9 @@ from mlops_pipeline.cli.streams import checked_streams, discard_output, say
 from mlops_pipeline.clients.errors import ConfigurationError, PipelineError
 
 FAILED, WRONG_USAGE, NOT_AS_IT_SHOULD_BE, INTERRUPTED = 1, 2, 3, 130
+RELEASE_GOES_ON, RELEASE_ENDED_WITHOUT = 4, 5
+"""How `up` ends for a release that waits for answers or a person, and for one that was rolled back,
+aborted or superseded."""
 
 
 _DEBUG = "--debug"

@@ -13,10 +13,17 @@ from rich.table import Table
 
 from mlops_pipeline.cli import INTERRUPTED, NOT_AS_IT_SHOULD_BE
 from mlops_pipeline.cli.context import Context, load_context, typed
+from mlops_pipeline.cli.options import AsJson as _AsJson
+from mlops_pipeline.cli.options import Model as _Model
+from mlops_pipeline.cli.options import console
+from mlops_pipeline.cli.options import say as _say
+from mlops_pipeline.cli.options import say_waiting as _say_waiting
+from mlops_pipeline.cli.release_commands import release_app
 
 if TYPE_CHECKING:
     from mlops_pipeline.catalog.registry import RegisteredModel
     from mlops_pipeline.cli.runs import Outcome
+    from mlops_pipeline.cli.up import Options
     from mlops_pipeline.delivery.publishing import Published
     from mlops_pipeline.delivery.references import ModelRef
 
@@ -35,10 +42,8 @@ keys_app = typer.Typer(
     help="Show and change the keys whose signatures of artifacts count.", no_args_is_help=True
 )
 app.add_typer(keys_app, name="keys")
-console = Console(width=None if sys.stdout.isatty() else 200)
-_Model = Annotated[str, typer.Argument(help="Name of a model or of its deployment.")]
+app.add_typer(release_app, name="release")
 _Directory = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _AcceptRefused = Annotated[
     bool,
     typer.Option(
@@ -105,14 +110,19 @@ def up(
             help="Unpin the named models, and deploy the artifacts of their current inputs.",
         ),
     ] = False,
+    no_wait: Annotated[  # noqa: FBT002
+        bool,
+        typer.Option(
+            "--no-wait", help="Do not wait for the end of releases; another `up` continues them."
+        ),
+    ] = False,
 ) -> None:
-    """Start the platform; train, deploy and verify the models. A second run changes nothing."""
-    from mlops_pipeline.cli.runs import quiet_console, show_outcome
-    from mlops_pipeline.cli.status import show_summary
-    from mlops_pipeline.cli.up import Options, run_everything
+    """Start the platform; train, deploy and verify the models. A second run changes nothing.
 
-    context = load_context()
-    screen = quiet_console()
+    If a model's `release` has a strategy, it waits until the release has ended or needs a person.
+    """
+    from mlops_pipeline.cli.up import Options
+
     options = Options(
         targets or (),
         force=force,
@@ -120,8 +130,22 @@ def up(
         accept_unevaluated=accept_unevaluated,
         recreate=recreate,
         unpin=unpin,
+        no_wait=no_wait,
     )
+    if code := _up(load_context(), options):
+        raise typer.Exit(code)
+
+
+def _up(context: Context, options: "Options") -> int:
+    """Run `up`, follow its releases, print the summary, and return the exit code."""
+    from mlops_pipeline.cli.following import Following, find_releases
+    from mlops_pipeline.cli.runs import quiet_console, show_outcome
+    from mlops_pipeline.cli.status import show_summary
+    from mlops_pipeline.cli.up import models_of, run_everything
+
+    screen, models = quiet_console(), models_of(context, options)
     try:
+        before = find_releases(context, models)
         outcome = run_everything(context, options, console=screen)
     except KeyboardInterrupt:
         screen.print("interrupted; run `mlops-pipeline up` to resume")
@@ -129,9 +153,16 @@ def up(
     refused = [model.describe() for model in context.refused]
     show_outcome(outcome, screen, next_step="run `mlops-pipeline up` to resume", more=refused)
     screen.print(_say_changes(outcome.changes))
+    endings = Following(context, options.as_typed(), screen).follow(
+        models, before=before, is_waiting=not options.no_wait
+    )
+    for ending in endings:
+        screen.print(ending.sentence, soft_wrap=True, markup=False, highlight=False)
     show_summary(context, console)
-    if outcome.problems or (refused and not targets):
-        raise typer.Exit(NOT_AS_IT_SHOULD_BE)
+    if code := max((ending.code for ending in endings), default=0):
+        return code
+    is_wrong = outcome.problems or (refused and not options.targets)
+    return NOT_AS_IT_SHOULD_BE if is_wrong else 0
 
 
 def _say_changes(changes: int) -> str:
@@ -342,13 +373,23 @@ def rollback(
     ] = None,
     accept_refused: _AcceptRefused = False,  # noqa: FBT002
 ) -> None:
-    """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`."""
-    from mlops_pipeline.cli.rollback import describe_served, roll_back
+    """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`.
+
+    During a release, without a digest: abort the release.
+    """
+    from mlops_pipeline.cli.releasing import abort_to_roll_back, describe_end
+    from mlops_pipeline.cli.rollback import describe_served, require_named, roll_back
     from mlops_pipeline.cli.runs import quiet_console
 
     context, screen = load_context(), quiet_console()
     registered = context.model(model)
+    require_named(registered, digest, accept_refused=accept_refused)
     try:
+        if digest is None:
+            aborted = abort_to_roll_back(context, registered, _say_waiting)
+            if aborted is not None:
+                _say(describe_end(context, registered, aborted))
+                return
         ref, outcome = roll_back(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )
@@ -605,10 +646,6 @@ def apply(
         console.print(f"{other} was not applied: it is not a SeldonDeployment", soft_wrap=True)
 
 
-def _say_waiting(who: str) -> None:
-    typer.echo(f"waiting for {who}", err=True)
-
-
 def _read_text(file: Path) -> str:
     from mlops_pipeline.clients.errors import ConfigurationError
 
@@ -781,12 +818,6 @@ def keys_rotate() -> None:
     from mlops_pipeline.cli.signing import rotate
 
     _say(*rotate(load_context()))
-
-
-def _say(*sentences: str) -> None:
-    """Print sentences as they are."""
-    for sentence in sentences:
-        console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

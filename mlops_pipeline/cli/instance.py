@@ -174,11 +174,16 @@ def instance_for_run(
 
 @contextmanager
 def turn_to_end(
-    settings: Settings, *, purpose: str, on_wait: Callable[[str], None]
+    settings: Settings,
+    *,
+    purpose: str,
+    on_wait: Callable[[str], None],
+    during_training: bool = False,
 ) -> Iterator[None]:
     """Take the turn where a state folder is, to end something: a folder is never made for that.
 
-    What cannot be locked, because nothing can be written there, is ended all the same.
+    What cannot be locked, because nothing can be written there, is ended all the same. With
+    `during_training`, the turn is taken also while another run trains.
 
     Raises:
         UnavailableError: another command took too long.
@@ -186,5 +191,12 @@ def turn_to_end(
     with ExitStack() as held:
         if settings.dagster_home.is_dir():
             with suppress(ConfigurationError):
-                held.enter_context(turn(settings, purpose=purpose, on_wait=on_wait))
+                held.enter_context(
+                    turn(
+                        settings,
+                        purpose=purpose,
+                        on_wait=on_wait,
+                        during_training=during_training,
+                    )
+                )
         yield

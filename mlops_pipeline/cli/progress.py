@@ -123,6 +123,35 @@ def shown(
     yield
 
 
+class Updating:
+    """A text that changes: updated in place on a terminal, else printed where it is news."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._spinner = Spinner("dots")
+        self._live: _Live | None = None
+        self._told: object = None
+
+    def show(self, text: str, *, news: object) -> None:
+        """Show the text. Without a terminal, it is printed if `news` is another than last time."""
+        if self._console.is_terminal:
+            self._spinner.update(text=Text(text))
+            if self._live is None:
+                self._live = _Live(self._spinner, console=self._console, refresh_per_second=8)
+                self._live.transient = True
+                self._live.start()
+        elif news != self._told:
+            self._told = news
+            with suppress(Exception):
+                self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def stop(self) -> None:
+        """Remove the text from a terminal; the next one begins below what was printed since."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
 class _Live(Live):
     """A table that raises nothing, whatever happens to its terminal."""
 

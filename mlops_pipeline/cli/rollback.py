@@ -7,6 +7,7 @@ from rich.console import Console
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import instance_for_run
+from mlops_pipeline.cli.releasing import describe_superseded, releases_of
 from mlops_pipeline.cli.runs import Order, Outcome, execute
 from mlops_pipeline.cli.up import say_waiting
 from mlops_pipeline.clients.errors import ConfigurationError, NotFoundError, PipelineError
@@ -33,11 +34,7 @@ def roll_back(
         RefusedError: blocking checks refuse the artifact, and that is not accepted.
         ConfigurationError: a refused one is accepted that is not named.
     """
-    if accept_refused and digest is None:
-        raise ConfigurationError(
-            "--accept-refused requires the digest of an artifact; run "
-            f"`mlops-pipeline models {model.name}` to list the digests"
-        )
+    require_named(model, digest, accept_refused=accept_refused)
     return _pin(
         context,
         model,
@@ -46,6 +43,19 @@ def roll_back(
         accepts={"accept_refused": accept_refused},
         console=console,
     )
+
+
+def require_named(model: RegisteredModel, digest: str | None, *, accept_refused: bool) -> None:
+    """Refuse to accept an artifact that nobody names.
+
+    Raises:
+        ConfigurationError: a refused one is accepted, and none is named.
+    """
+    if accept_refused and digest is None:
+        raise ConfigurationError(
+            "--accept-refused requires the digest of an artifact; run "
+            f"`mlops-pipeline models {model.name}` to list the digests"
+        )
 
 
 def deploy_artifact(
@@ -127,6 +137,8 @@ def _pin(
             accept_refused=accepts["accept_refused"],
             accept_unevaluated=accepts.get("accept_unevaluated", False),
         )
+        if superseded := describe_superseded(releases_of(context, model, command)):
+            console.print(superseded, soft_wrap=True, markup=False, highlight=False)
         parts = ("deployment", "predictions")
         keys = [model_key(context.platform.name, model.name, part) for part in parts]
         order = Order(

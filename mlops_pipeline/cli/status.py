@@ -14,6 +14,7 @@ from rich.table import Table
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.catalog.spec import ServerSpec
 from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.release_brief import ReleaseBrief, find_brief
 from mlops_pipeline.clients.errors import AccessDeniedError, PipelineError, UnavailableError
 from mlops_pipeline.delivery.artifacts import Holdout
 from mlops_pipeline.delivery.desired import describe_pin, find_pin, find_pin_on_deployment
@@ -80,7 +81,8 @@ class PinStatus(BaseModel):
 class ModelStatus(BaseModel):
     """A model: `predictors` is empty while it is not deployed; `reason` says why.
 
-    `pin` is null while no artifact is pinned, or where the object store does not answer.
+    `pin` is null while no artifact is pinned, or where the object store does not answer. `release`
+    is null while none goes on.
     """
 
     name: str
@@ -90,6 +92,7 @@ class ModelStatus(BaseModel):
     url: str
     reason: str
     pin: PinStatus | None = None
+    release: ReleaseBrief | None = None
     predictors: list[PredictorStatus]
 
 
@@ -144,7 +147,7 @@ def observe(context: Context) -> Status:
                     m.name,
                     m.spec.server,
                     gateway,
-                    pin=_find_pin(context, m, object_store=store) if there is not None else None,
+                    notes=_notes_on(context, m, store) if there is not None else _Notes(),
                     answers=there is not None,
                 )
                 for m in context.models
@@ -188,6 +191,21 @@ def _describe_layer(name: str, state: SeenState) -> LayerStatus:
     )
 
 
+@dataclass(frozen=True)
+class _Notes:
+    """What the deployment of a registered model says beside its predictors."""
+
+    pin: PinStatus | None = None
+    release: ReleaseBrief | None = None
+
+
+def _notes_on(context: Context, model: RegisteredModel, object_store: str) -> _Notes:
+    return _Notes(
+        pin=_find_pin(context, model, object_store=object_store),
+        release=find_brief(context, model, has_store=bool(object_store)),
+    )
+
+
 def _find_pin(context: Context, model: RegisteredModel, *, object_store: str) -> PinStatus | None:
     """Return the pin; without an address of the object store only what the deployment says."""
     find = find_pin if object_store else find_pin_on_deployment
@@ -207,18 +225,20 @@ def _observe_model(
     server: "Place | ServerSpec",
     gateway: str,
     *,
-    pin: PinStatus | None = None,
+    notes: "_Notes | None" = None,
     answers: bool = True,
 ) -> ModelStatus:
     """Look at a model, unless the platform does not answer: it is asked only once."""
     seen, reason = _look_at(context, server) if answers else ((), _NO_ANSWER)
+    notes = notes or _Notes()
     return ModelStatus(
         name=name,
         registered=isinstance(server, ServerSpec),
         namespace=server.namespace,
         deployment=server.deployment,
         reason=reason,
-        pin=pin,
+        pin=notes.pin,
+        release=notes.release,
         url=f"{gateway}/seldon/{server.namespace}/{server.deployment}" if gateway else "",
         predictors=[
             PredictorStatus(**{name: getattr(p, name) for name in PredictorStatus.model_fields})
@@ -277,19 +297,28 @@ def show(status: Status, console: Console) -> None:
         reason = escape(f"{refused.source}: {refused.reason}")
         models.add_row(refused.name, "", "", "", _coloured("refused"), reason)
     console.print(models)
-    _show_pins(status, console)
+    _show_notes(status, console)
 
 
-def _show_pins(status: Status, console: Console) -> None:
+def _show_notes(status: Status, console: Console) -> None:
+    """Print a sentence for each pin and each release that goes on."""
     for model in status.models:
         if model.pin is not None:
-            console.print(
+            _print(
+                console,
                 f"{model.name}: {model.pin.describe()}. Run `mlops-pipeline unpin {model.name}` to "
                 "allow the artifact of the current inputs",
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
             )
+        if model.release is not None:
+            _print(
+                console,
+                f"{model.name}: {model.release.sentence}. `mlops-pipeline release status "
+                f"{model.name}` shows the evidence, `mlops-pipeline up {model.name}` continues",
+            )
+
+
+def _print(console: Console, sentence: str) -> None:
+    console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def _coloured(state: str) -> str:
@@ -310,12 +339,12 @@ def show_summary(context: Context, console: Console) -> None:
     models = Table("model", "version", "quality", box=None, pad_edge=False, header_style="bold")
     models.add_column("url", overflow="fold")
     for model in serving:
-        digest = model.predictors[0].digest
+        digest = _main(model).digest
         models.add_row(
             model.name, digest[:12], _quality(context, registered[model.name], digest), model.url
         )
     console.print(models)
-    _show_pins(status, console)
+    _show_notes(status, console)
     for model in serving:
         console.print(f"\n[bold]{model.name}[/bold]")
         line = curl_line(context, registered[model.name], model)
@@ -323,7 +352,12 @@ def show_summary(context: Context, console: Console) -> None:
 
 
 def _is_serving(model: ModelStatus) -> bool:
-    return bool(model.predictors and model.predictors[0].digest)
+    return bool(model.predictors and _main(model).digest)
+
+
+def _main(model: ModelStatus) -> PredictorStatus:
+    """Return the predictor that most of the requests go to."""
+    return max(model.predictors, key=lambda predictor: predictor.traffic)
 
 
 def _quality(context: Context, model: RegisteredModel, digest: str) -> str:
@@ -371,7 +405,7 @@ def _example_data(context: Context, model: RegisteredModel, status: ModelStatus)
         row = ", ".join(map(_shown_cell, model.spec.example))
         return f'\'{{ "data": {{ "ndarray": [[{row}]] }} }}\''
     file = context.settings.home / EXAMPLES / _example_file(model.name)
-    _write_example(context, model, status.predictors[0].digest, file)
+    _write_example(context, model, _main(status).digest, file)
     return shlex.quote(f"@{file}")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.answers import require_embedded
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
@@ -36,6 +37,8 @@ class Options:
     recreate: bool = False
     """First create the cluster again if it differs in something that cannot be updated."""
     unpin: bool = False
+    no_wait: bool = False
+    """Do not follow releases after the run."""
 
     def as_typed(self) -> str:
         """Return the command without the program's name."""
@@ -45,6 +48,7 @@ class Options:
             "--accept-unevaluated": self.accept_unevaluated,
             "--recreate": self.recreate,
             "--unpin": self.unpin,
+            "--no-wait": self.no_wait,
         }
         return " ".join(["up", *self.targets, *(word for word, is_on in given.items() if is_on)])
 
@@ -82,6 +86,13 @@ def run_everything(context: Context, options: Options, *, console: Console) -> O
     )
     with opened as instance:
         return execute(context, order, instance=instance, console=console)
+
+
+def models_of(context: Context, options: Options) -> list[RegisteredModel]:
+    """Return the models that `up` brings, without a check of the targets."""
+    names = [_name_of(context, target) for target in options.targets]
+    chosen = _chosen_models(context, names)
+    return [model for model in context.models if model.name in chosen]
 
 
 def _announce_recording(context: Context, console: Console) -> None:

@@ -1,8 +1,9 @@
-"""Envoy: its binary, its admin interface on a unix socket, and small probes of HTTP servers."""
+"""Envoy: its binary, and its admin interface on a unix socket."""
 
-from dataclasses import dataclass
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlencode
 
 from mlops_pipeline.clients.errors import ConfigurationError, UnavailableError
 
@@ -43,45 +44,28 @@ class EnvoyAdmin:
         return {name: value.strip('"') for name, _, value in pairs}
 
     def _get(self, path: str, parameters: dict[str, str]) -> str:
-        import httpx
+        from http.client import HTTPException
+
+        from mlops_pipeline.clients.unix_sockets import UnixConnection
 
         if not self.address.is_socket():
             raise UnavailableError(
                 f"could not reach Envoy's admin interface: {self.address} was removed; run "
                 "`mlops-pipeline up gateway`"
             )
-        transport = httpx.HTTPTransport(uds=str(self.address), verify=False)
+        where = f"could not get {path} from Envoy's admin interface at {self.address}"
         try:
-            with httpx.Client(transport=transport, timeout=self._timeout, verify=False) as client:
-                answer = client.get(f"http://envoy{path}", params=parameters)
-                return answer.raise_for_status().text
-        except httpx.HTTPError as error:
+            with closing(UnixConnection(self.address, self._timeout)) as connection:
+                connection.request("GET", f"{path}?{urlencode(parameters)}")
+                answer = connection.getresponse()
+                text = answer.read().decode(errors="replace")
+        except (OSError, HTTPException) as error:
             raise UnavailableError(
-                f"could not get {path} from Envoy's admin interface at {self.address} "
-                f"({type(error).__name__}: {error}); run `mlops-pipeline up gateway`"
+                f"{where} ({type(error).__name__}: {error}); run `mlops-pipeline up gateway`"
             ) from error
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an HTTP server answered to a probe."""
-
-    status: int
-    headers: dict[str, str]
-    """Names in lower case."""
-    text: str
-
-
-def probe(url: str, *, timeout: float = 2.0) -> Answer | str:
-    """GET a plain HTTP `url`; return the answer with any status, or why there is none.
-
-    Certificates are not loaded: that takes 30 ms, and there are none to check.
-    """
-    import httpx
-
-    try:
-        with httpx.Client(timeout=timeout, trust_env=False, verify=False) as client:
-            answer = client.get(url)
-    except httpx.HTTPError as error:
-        return f"{url}: {type(error).__name__}: {error}"
-    return Answer(answer.status_code, dict(answer.headers), answer.text)
+        if answer.status != 200:
+            raise UnavailableError(
+                f"{where}: it answered {answer.status}: {text[:300]}; "
+                "run `mlops-pipeline up gateway`"
+            )
+        return text

@@ -8,7 +8,8 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _SOCK_DIAG = 4
@@ -21,7 +22,7 @@ _LISTENING = 1 << 10
 _HEADER = struct.Struct("=IHHII")
 _ASKED = struct.Struct("=BBBxI2H16s16sI2I")
 """`struct inet_diag_req_v2`: family, protocol, extensions, states, and a socket's identity."""
-_PORT, _ADDRESS, _USER = slice(4, 6), slice(8, 24), slice(64, 68)
+_PORT, _ADDRESS, _USER, _INODE = slice(4, 6), slice(8, 24), slice(64, 68), slice(68, 72)
 """In `struct inet_diag_msg`."""
 _LOOPBACK = (
     bytes([127, 0, 0, 1]) + bytes(12),
@@ -45,6 +46,34 @@ def other_users_on(port: int) -> set[int]:
     except (AttributeError, OSError):
         found = set(_users_in_tables(port))
     return found - {os.getuid()}
+
+
+def listened_on(pids: Iterable[int]) -> set[tuple[str, int]]:
+    """Return (address, port) of each TCP socket on which these processes listen.
+
+    Raises:
+        AttributeError: this is not Linux.
+        OSError: the kernel does not answer, or a process has ended or belongs to another user.
+    """
+    held = {target for pid in pids for target in _open_files(pid)}
+    return {
+        (_shown(family, message[_ADDRESS]), int.from_bytes(message[_PORT], "big"))
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for message in _listening(family)
+        if f"socket:[{int.from_bytes(message[_INODE], sys.byteorder)}]" in held
+    }
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """Yield what each file descriptor of a process refers to, such as `socket:[<inode>]`."""
+    with os.scandir(f"/proc/{pid}/fd") as descriptors:
+        for descriptor in descriptors:
+            with suppress(FileNotFoundError):  # It was closed in between.
+                yield os.readlink(descriptor.path)
+
+
+def _shown(family: int, address: bytes) -> str:
+    return socket.inet_ntop(family, address if family == socket.AF_INET6 else address[:4])
 
 
 def _users(family: int, port: int) -> Iterator[int]:

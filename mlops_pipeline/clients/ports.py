@@ -5,10 +5,12 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.clients.errors import ConfigurationError
+from mlops_pipeline.clients.listening import listened_on
 
 LOOPBACK = "127.0.0.1"
 _LAST = 65_535
@@ -168,6 +170,8 @@ def listeners(pid: int) -> set[tuple[str, int]]:
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
+        with suppress(AttributeError, OSError):  # Not Linux, or a member of the family has ended.
+            return listened_on(member.pid for member in family)
         connections = [c for member in family for c in member.net_connections(kind="tcp")]
     except psutil.Error:
         return set()

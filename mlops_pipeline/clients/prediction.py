@@ -19,6 +19,8 @@ DIGEST_TAG = "model_digest"
 UNRECORDED = {"Seldon-Skip-Logging": "true"}
 """Headers of requests that no log of requests should have."""
 PATH = "/api/v1.0/predictions"
+_AT_ONCE = 2
+"""Connections that stay open."""
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,12 @@ class PredictionClient(Predictions):
         this machine trusts. What proves a deployment is not recorded in the log of answers, unless
         `is_recorded`.
         """
-        import httpx
-
         super().__init__(f"{url}{PATH}", self._send)
-        self._client: httpx.Client = httpx.Client(
-            timeout=timeout,
-            trust_env=False,
-            # Reading the machine's certificates takes longer than an answer over plain HTTP.
-            verify=http.trusting(trust) if trust else url.startswith("https:"),
-            headers={} if is_recorded else UNRECORDED,
-        )
+        self._client = http.HttpClient(timeout=timeout, trust=trust, connections=_AT_ONCE)
+        self._headers = {
+            "Content-Type": "application/json",
+            **({} if is_recorded else UNRECORDED),
+        }
 
     def __enter__(self) -> "PredictionClient":
         return self
@@ -156,18 +154,12 @@ class PredictionClient(Predictions):
         self._client.close()
 
     def _send(self, payload: bytes) -> http.HttpAnswer:
-        import httpx
-
         try:
-            response = self._client.post(
-                self.url, content=payload, headers={"Content-Type": "application/json"}
-            )
-        except httpx.HTTPError as error:
+            return self._client.send("POST", self.url, headers=self._headers, body=payload)
+        except UnavailableError as error:
             raise UnavailableError(
-                f"could not get a prediction from {self.url}: {type(error).__name__}: {error}; "
-                "see `mlops-pipeline status`"
+                f"could not get a prediction from {self.url}: {error}; see `mlops-pipeline status`"
             ) from error
-        return http.HttpAnswer(response.status_code, dict(response.headers), response.content)
 
 
 def request_for(rows: "ArrayLike") -> bytes:

@@ -4,11 +4,11 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from mlops_pipeline.clients.errors import (
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
     from botocore.exceptions import ClientError
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 _CONNECT_TIMEOUT = 5.0
 _OUTAGE = 20.0
@@ -48,6 +47,15 @@ class Credentials:
     secret_access_key: str = field(repr=False)
     session_token: str = field(default="", repr=False)
     """Session token of a temporary key; empty for a permanent key."""
+
+
+class Listed(NamedTuple):
+    """What a list says of an object."""
+
+    size: int
+    """Bytes."""
+    tag: str
+    """Entity tag: changed content has another one."""
 
 
 class Objects(Protocol):
@@ -76,6 +84,9 @@ class Objects(Protocol):
 
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         """Return key → entity tag of every object below `prefix`. New content has a new tag."""
+
+    def listing(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        """Return key → both of every object below `prefix`."""
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object if it exists."""
@@ -213,7 +224,10 @@ class ObjectStore:
         local = _local_errors("write", path, name=f"{bucket}/{key}")
         with self._errors(f"read {bucket}/{key}"), local:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._client.download_file(bucket, key, str(path))
+            if (content := self._read_small(bucket, key)) is not None:
+                path.write_bytes(content)
+            else:
+                self._client.download_file(bucket, key, str(path))
 
     def sizes(self, bucket: str, prefix: str) -> dict[str, int]:
         """Return key → bytes of every object below `prefix`; may be empty.
@@ -225,7 +239,7 @@ class ObjectStore:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
         """
-        return {found["Key"]: found["Size"] for found in self._list(bucket, prefix)}
+        return {key: found.size for key, found in self.listing(bucket, prefix).items()}
 
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         """Return key → entity tag of every object below `prefix`, without reading an object.
@@ -237,19 +251,25 @@ class ObjectStore:
             NotFoundError: no such bucket.
             UnavailableError: the store did not answer.
         """
-        return {found["Key"]: found["ETag"].strip('"') for found in self._list(bucket, prefix)}
+        return {key: found.tag for key, found in self.listing(bucket, prefix).items()}
 
-    def _list(self, bucket: str, prefix: str) -> "list[ObjectTypeDef]":
+    def listing(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        """Return key → size and entity tag of every object below `prefix`; see `sizes`, `etags`.
+
+        Raises:
+            NotFoundError: no such bucket.
+            UnavailableError: the store did not answer.
+        """
         with self._errors(f"list {bucket}/{prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix
             )
-            return [
-                found
+            return {
+                found["Key"]: Listed(found["Size"], found["ETag"].strip('"'))
                 for page in pages
                 for found in page.get("Contents", [])
                 if not found["Key"].endswith("/")
-            ]
+            }
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete an object if it exists."""
@@ -272,6 +292,25 @@ class ObjectStore:
                 if not left:
                     raise
         raise AssertionError("an object is read at least once")
+
+    def _read_small(self, bucket: str, key: str) -> bytes | None:
+        """Return an object of at most one part; None for a larger or interrupted one.
+
+        boto3 makes two requests for it, and starts threads.
+        """
+        from botocore.exceptions import (
+            IncompleteReadError,
+            ReadTimeoutError,
+            ResponseStreamingError,
+        )
+
+        found = self._client.get_object(Bucket=bucket, Key=key)
+        with (
+            closing(found["Body"]) as body,
+            suppress(IncompleteReadError, ReadTimeoutError, ResponseStreamingError),
+        ):
+            return body.read() if found["ContentLength"] <= _PART else None
+        return None
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -4,10 +4,7 @@ Protocol: http://supervisord.org/api.html. The transport is our own because supe
 timeout and imports all of supervisord.
 """
 
-import http.client
-import socket
 import time
-import xmlrpc.client
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -190,11 +187,16 @@ class SupervisorClient:
         self._call("shutdown")
 
     def _call(self, method: str, *arguments: object) -> Any:
+        # Definitions import this module, and load without an XML parser.
+        import xmlrpc.client
+
+        from mlops_pipeline.clients.unix_sockets import UnixTransport
+
         with self._errors(method, arguments):
             if time.monotonic() < self._silent_until:
                 raise TimeoutError("it did not answer the previous call")
             proxy = xmlrpc.client.ServerProxy(
-                "http://localhost/RPC2", transport=_Transport(self.address, self._timeout)
+                "http://localhost/RPC2", transport=UnixTransport(self.address, self._timeout)
             )
             try:
                 with proxy:
@@ -205,6 +207,9 @@ class SupervisorClient:
 
     @contextmanager
     def _errors(self, method: str, arguments: tuple[object, ...]) -> Iterator[None]:
+        import http.client
+        import xmlrpc.client
+
         asked = f"could not call {method}{arguments} on supervisord at {self.address}"
         try:
             yield
@@ -219,33 +224,6 @@ class SupervisorClient:
                 f"{asked}: it did not answer ({type(error).__name__}: {error}); run "
                 "`mlops-pipeline up supervisor`"
             ) from error
-
-
-class _Transport(xmlrpc.client.Transport):
-    def __init__(self, address: Path, timeout: float) -> None:
-        super().__init__()
-        self._address = address
-        self._timeout = timeout
-
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        # The base class closes the connection in this attribute.
-        self._connection = host, _UnixConnection(self._address, self._timeout)
-        return self._connection[1]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, address: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._address = address
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(str(self._address))
-        except OSError:
-            self.close()
-            raise
 
 
 def _process(info: dict[str, Any]) -> SupervisedProcess:

@@ -24,6 +24,7 @@ from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.state import without_release
 from mlops_pipeline.delivery.rolling_back import find_refusals, refused
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
@@ -87,8 +88,8 @@ def apply_manifest(
 
     Models without a manifest of ours are applied as they are. A URI names the same artifact
     whatever Secret or remote it is read with: a copy of the store's keys leads past no check. A
-    desired state in the manifest is left out: it belongs to the deployment whose export this is.
-    `checked` is what `check_manifest` returned; without it, the manifest is checked here.
+    desired state or a release in the manifest is left out: it belongs to the deployment that was
+    exported. `checked` is what `check_manifest` returned; without it, the manifest is checked here.
 
     Raises:
         InvalidManifestError: its implementation does not serve the artifact's framework.
@@ -97,7 +98,7 @@ def apply_manifest(
             no signature that counts.
     """
     checked = checked or check_manifest(deployment, platform=platform, judging=judging)
-    deployment = without_desired(deployment)
+    deployment = without_release(without_desired(deployment))
     before = platform.deployments.find(deployment.name, namespace=deployment.namespace)
     change = platform.deployments.apply(deployment)
     record_serving(before, deployment, platform=platform, by=judging.by, accepted=checked.accepted)

@@ -31,8 +31,9 @@ from mlops_pipeline.clients.errors import (
     NotFoundError,
     UnavailableError,
 )
-from mlops_pipeline.clients.s3 import Objects
+from mlops_pipeline.clients.s3 import Listed, Objects
 from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.manifests import manifest_key, read_manifest
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
 from mlops_pipeline.delivery.signatures import Signatures
 from mlops_pipeline.platforms.platform import Platform
@@ -205,7 +206,7 @@ class ArtifactStore:
             RefusedError: signatures are required, and the key that signed it is unknown or revoked.
         """
         try:
-            content = _read_manifest(self._store, ref)
+            content = read_manifest(self._store, ref)
             _parse(ref, content)
         except (NotFoundError, IntegrityError):
             return False
@@ -225,7 +226,7 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             IntegrityError: the manifest is not the one of this digest.
         """
-        return _parse(ref, _read_manifest(self._store, ref))
+        return _parse(ref, read_manifest(self._store, ref))
 
     def download(self, ref: ModelRef, folder: Path) -> Manifest:
         """Write the artifact's objects into `folder`, whatever they are, and verify them.
@@ -274,10 +275,11 @@ class ArtifactStore:
             NotFoundError: there is no such artifact.
             IntegrityError: the manifest is not the one of this digest.
         """
-        manifest = self.manifest(ref)
+        files = self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/")
+        tag = files.get(manifest_key(ref), "")
+        manifest = _parse(ref, read_manifest(self._store, ref, tag=tag))
         evaluation = self._store.etags(BUCKET, _evaluation_key(ref, ""))
         named = {_evaluation_key(ref, name) for name in manifest.evaluation}
-        files = self._store.etags(BUCKET, f"{ref.name}/{ref.digest}/")
         files.pop(f"{ref.name}/{ref.digest}/{SIGNATURE}", None)
         return files | {key: tag for key, tag in evaluation.items() if key in named}
 
@@ -355,12 +357,14 @@ class ArtifactStore:
 
     def list(self, name: str) -> list[StoredArtifact]:
         """Return every artifact of the model, the newest first, and what interruptions left."""
+        listed = self._store.listing(BUCKET, f"{name}/")
         sizes: dict[str, int] = {}
-        for key, size in self._store.sizes(BUCKET, f"{name}/").items():
+        for key, one in listed.items():
             digest = key.split("/")[1]
             if len(digest) == _DIGEST_LENGTH:
-                sizes[digest] = sizes.get(digest, 0) + size
-        found = [self._describe(ref_to(name, digest), size) for digest, size in sizes.items()]
+                sizes[digest] = sizes.get(digest, 0) + one.size
+        refs = [(ref_to(name, digest), size) for digest, size in sizes.items()]
+        found = [_describe(self._store, ref, size, listed) for ref, size in refs]
         return sorted(found, key=lambda artifact: artifact.created, reverse=True)
 
     def delete(self, ref: ModelRef) -> None:
@@ -370,12 +374,16 @@ class ArtifactStore:
             for key in self._store.sizes(BUCKET, prefix):
                 self._store.delete(BUCKET, key)
 
-    def _describe(self, ref: ModelRef, size: int) -> StoredArtifact:
-        try:
-            manifest = self.manifest(ref)
-        except (NotFoundError, IntegrityError):
-            return StoredArtifact(ref, "", {}, size, complete=False)
-        return StoredArtifact(ref, manifest.created, manifest.metrics, size, complete=True)
+
+def _describe(
+    store: Objects, ref: ModelRef, size: int, listed: Mapping[str, Listed]
+) -> StoredArtifact:
+    manifest = listed.get(manifest_key(ref))
+    try:
+        read = _parse(ref, read_manifest(store, ref, tag=manifest.tag if manifest else ""))
+    except (NotFoundError, IntegrityError):
+        return StoredArtifact(ref, "", {}, size, complete=False)
+    return StoredArtifact(ref, read.created, read.metrics, size, complete=True)
 
 
 def check_for_servers(artifacts: ArtifactStore, ref: ModelRef, *, they_verify: bool) -> None:
@@ -393,15 +401,6 @@ def check_for_servers(artifacts: ArtifactStore, ref: ModelRef, *, they_verify: b
         artifacts.signatures.check(ref)
     else:
         artifacts.verify(ref)
-
-
-def _read_manifest(store: Objects, ref: ModelRef) -> bytes:
-    try:
-        return store.get(BUCKET, f"{ref.name}/{ref.digest}/{MANIFEST}")
-    except NotFoundError as error:
-        raise NotFoundError(
-            f"there is no artifact {ref.uri}; see `mlops-pipeline models {ref.name}`"
-        ) from error
 
 
 def _parse(ref: ModelRef, content: bytes) -> Manifest:

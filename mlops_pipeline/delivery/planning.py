@@ -18,6 +18,12 @@ from mlops_pipeline.delivery.deploying import deployed_ref, seldon_deployment
 from mlops_pipeline.delivery.desired import Desired, DesiredState, find_pin
 from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.planned import (
+    describe_failed_release,
+    describe_running,
+    describe_start,
+)
+from mlops_pipeline.delivery.releases.state import without_release
 from mlops_pipeline.delivery.training import (
     TrainingOrder,
     find_trained,
@@ -45,11 +51,12 @@ class Step:
     asset: str
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
-    """keep, create, update, repair, load, train or deploy; decide: once what it needs is up;
-    blocked: `up` cannot repair the layer, and the reason says what a person must do; refused: by a
-    blocking check, which the reason names; unevaluated: published without a hold-out set; held:
-    what it is built on is refused, or somebody else made the deployment of that name; verify: its
-    objects were written again, or a check was not evaluated on what decides now: `up` does that
+    """keep, create, update, repair, load, train or deploy; release: a release begins, or the one
+    that goes on takes its next step; decide: once what it needs is up; blocked: `up` cannot repair
+    the layer, and the reason says what a person must do; refused: by a blocking check, which the
+    reason names; unevaluated: published without a hold-out set; held: what it is built on is
+    refused, its release was rolled back, or somebody else made the deployment of that name; verify:
+    its objects were written again, or a check was not evaluated on what decides now: `up` does that
     first, and it may refuse."""
     reason: str = ""
 
@@ -221,13 +228,34 @@ def _plan_deployment(
         return Step(name, "refused", str(error))
     if known and known.is_pinned:
         return _plan_pinned(model, known, state, platform, held=held)
+    try:
+        running = describe_running(model.spec, ref, platform)
+    except IntegrityError as error:
+        return Step(name, "refused", str(error))
     if held:
-        return Step(name, "held", held)
+        return Step(name, "held", f"{held}; {running}" if running else held)
+    if running:
+        return Step(name, "release", running)
     if ref is None:
-        return Step(name, "deploy", "new artifact")
-    step = _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
-    if step.action == "deploy" and not is_verified:
+        start = describe_start(model.spec, None, platform)
+        return Step(name, "release" if start else "deploy", start or "new artifact")
+    step = _plan_artifact_to_deploy(model, ref, state, platform)
+    if step.action in ("deploy", "release") and not is_verified:
         return replace(step, action="decide", reason=f"{step.reason}, if its checks pass")
+    return step
+
+
+def _plan_artifact_to_deploy(
+    model: RegisteredModel, ref: ModelRef, state: DesiredState, platform: Platform
+) -> Step:
+    """Plan the deployment of an artifact that no check refuses, where no release goes on."""
+    step = _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
+    if step.action != "deploy":
+        return step
+    if refusal := describe_failed_release(model.spec, ref, platform):
+        return replace(step, action="held", reason=refusal)
+    if start := describe_start(model.spec, ref, platform):
+        return replace(step, action="release", reason=start)
     return step
 
 
@@ -267,7 +295,7 @@ def _compare(
         return Step(name, "update", "; ".join(edited))
     secret = platform.object_store_secret()
     manifest = seldon_deployment(model.spec, ref, secret=secret, desired=wanted)
-    if found != manifest:
+    if without_release(found) != manifest:
         why = platform.deployments.describe_difference(manifest) or "the deployed manifest differs"
         why = state.describe_difference() or why
         return Step(name, "deploy", f"{why}; {ref.digest[:12]} replaces it")

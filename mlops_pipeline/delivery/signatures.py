@@ -21,6 +21,7 @@ from mlops_pipeline.clients.errors import (
 from mlops_pipeline.clients.files import write_atomically
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.clients.temporary import temporary_folder
+from mlops_pipeline.delivery.manifests import manifest_key, read_manifest
 from mlops_pipeline.delivery.references import MODELS_BUCKET, ModelRef
 from mlops_pipeline.platforms.signing import Signing, find_signature, split
 from mlops_pipeline.serving.artifact import (
@@ -244,20 +245,23 @@ class Signatures:
         _log.warning("%s. The signature stays, because it may count for others", error)
 
     def _look(self, ref: ModelRef, manifest: bytes | None = None) -> "_Stored":
-        """Read what a signature is verified with: two requests, and one for the manifest.
+        """Read what a signature is verified with: two requests, and one for a new manifest.
 
         Raises:
             NotFoundError: there is no such artifact.
             IntegrityError: its manifest is damaged, or that of another artifact.
         """
+        folder = _key(ref, "")
+        listed = self._store.listing(MODELS_BUCKET, folder)
         if manifest is None:
-            manifest = self._store.get(MODELS_BUCKET, _key(ref, MANIFEST))
-        files, folder = _files(ref, manifest), _key(ref, "")
-        sizes = self._store.sizes(MODELS_BUCKET, folder)
+            found = listed.get(manifest_key(ref))
+            manifest = read_manifest(self._store, ref, tag=found.tag if found else "")
+        files = _files(ref, manifest)
+        sizes = {key: one.size for key, one in listed.items()}
         paths = (key.removeprefix(folder) for key in sizes)
         # Of a file that the manifest lacks, no digest is known.
-        listed = {path: files.get(path, "") for path in paths if path != SIGNATURE}
-        return _Stored(manifest, listed, find_signature(self._store, ref.uri, sizes=sizes))
+        stored = {path: files.get(path, "") for path in paths if path != SIGNATURE}
+        return _Stored(manifest, stored, find_signature(self._store, ref.uri, sizes=sizes))
 
 
 @dataclass(frozen=True)

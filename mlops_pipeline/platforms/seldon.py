@@ -100,7 +100,11 @@ def _check_model_uri(uri: str) -> str:
 
 class _Part(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        defer_build=True,  # Definitions load this module and read no manifest.
     )
     _harmless: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
     """Unsupported field → function that says whether a value has no effect on serving."""

@@ -8,10 +8,11 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mlops_pipeline.serving.artifact import (
     LIGHTGBM_FILES,
@@ -320,12 +321,24 @@ def _failures() -> Iterator[str]:
             yield f"the entry point {point} of {ENTRY_POINTS} could not be used ({row})"
 
 
+def entry_points(group: str) -> metadata.EntryPoints:
+    """Return the entry points of a group. A search reads a file of every installed package."""
+    found: metadata.EntryPoints = _all_entry_points(tuple(sys.path)).select(group=group)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _all_entry_points(_folders: tuple[str, ...]) -> Any:
+    """Return all of them, in a class that depends on Python's version."""
+    return metadata.entry_points()
+
+
 @cache
 def _registered() -> Mapping[str, Framework | str]:
     """Return entry point → its framework, or why it cannot be used."""
     found: dict[str, Framework | str] = {}
     taken = {word for row in _OWN for word in (row.name, row.implementation)}
-    for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+    for point in sorted(entry_points(ENTRY_POINTS), key=lambda point: point.name):
         try:
             row = point.load()
         except Exception as error:  # noqa: BLE001  # another package's code

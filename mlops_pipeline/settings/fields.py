@@ -26,7 +26,8 @@ Url = Annotated[str, AfterValidator(_refuse_passwords)]
 class Table(BaseModel):
     """One table of mlops.toml. Unknown keys are refused; values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A validator is built once, for `Settings`, not for each table too.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 def changed(table: Table, *names: str) -> list[str]:

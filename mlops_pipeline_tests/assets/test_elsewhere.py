@@ -21,6 +21,7 @@ from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.assets.test_gates import PLATFORM, Graph, KeptPlatform
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY
+from mlops_pipeline_tests.worker_here import worker_here
 
 RIGHT = [[float(n < 5), float(n >= 5)] for n in range(10)]
 
@@ -48,6 +49,7 @@ def made(graph: Graph, *, ops: dict[str, Any] | None = None) -> str:
     return graph.materialize("toy", "model", ops=ops)
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_an_unevaluated_model_is_accepted_in_a_run(platform: FakePlatform, tmp_path: Path) -> None:
     model = RegisteredModel(replace(TOY, train=trained_elsewhere), REGISTERED.source)
     judge = Judge(platform, by="a test")
@@ -80,7 +82,7 @@ def test_a_model_is_trained_twice_if_its_file_says_so(
     platform: FakePlatform, tmp_path: Path
 ) -> None:
     model = replace(REGISTERED, spec=replace(TOY, trains_reproducibly=True))
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.ephemeral() as instance, worker_here(remembers=False):
         assert made(graph_of(model, instance, tmp_path)) == ""
         key = dg.AssetCheckKey(dg.AssetKey(["fake", "toy", "model"]), "trains_reproducibly")
         (record,) = instance.event_log_storage.get_asset_check_execution_history(key, limit=2)

@@ -31,6 +31,8 @@ from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
 PLATFORM: dict[str, FakePlatform] = {}
 
+pytestmark = pytest.mark.usefixtures("worker_here")
+
 
 class KeptPlatform(PlatformResource):
     """Builds the one platform of a test."""

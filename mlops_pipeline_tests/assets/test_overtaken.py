@@ -12,6 +12,7 @@ from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.resources.turn import turn
 from mlops_pipeline.settings import Settings
 from mlops_pipeline_tests.assets.whole_graph import WholeGraph, whole_graph
+from mlops_pipeline_tests.worker_here import worker_here
 
 DEPLOYED = ("toy/deployment", "toy/predictions")
 SLOW = """
@@ -63,9 +64,10 @@ def _describe_absent(folder: Path) -> str | None:
 def test_it_waits_for_no_training_and_is_not_undone_by_its_run(
     graph: WholeGraph, tmp_path: Path
 ) -> None:
-    assert graph.materialize().success
-    old = _digest(graph, "toy/model")
-    assert graph.materialize(toy__model={"hyperparameters": {"kernel": "other"}}).success
+    with worker_here():
+        assert graph.materialize().success
+        old = _digest(graph, "toy/model")
+        assert graph.materialize(toy__model={"hyperparameters": {"kernel": "other"}}).success
     file, go, settings = tmp_path / "slow.py", tmp_path / "go", Settings(home=tmp_path / "home")
     file.write_text(SLOW.replace("GO", repr(str(go))))
     graph.use(RegisteredModel(load_model(f"{file}:SLOW"), f"{file}:SLOW"))

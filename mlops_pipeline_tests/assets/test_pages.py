@@ -15,7 +15,7 @@ from mlops_pipeline_tests.assets.whole_graph import ALL, WholeGraph
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import TOY, published_files
 
-pytestmark = pytest.mark.timeout(300)  # the first one brings the graph up
+pytestmark = pytest.mark.usefixtures("worker_here")
 _MOST_MARKDOWN = 1000
 """Characters from which on Dagster's UI hides Markdown behind a link."""
 

@@ -9,6 +9,7 @@ from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline_tests.assets.whole_graph import WholeGraph, whole_graph
 from mlops_pipeline_tests.toy import TOY
 
+pytestmark = pytest.mark.usefixtures("worker_here")
 DEPLOYED = ("toy/deployment", "toy/predictions")
 OTHER = {"hyperparameters": {"kernel": "other"}}
 

@@ -228,8 +228,7 @@ def test_a_release_can_be_aborted_while_a_layer_is_red_and_the_store_is_away(
 
 def test_both_versions_may_answer_the_check_and_the_predictions(graph: WholeGraph) -> None:
     _, candidate = _digests(graph)
-    gateway = graph.platform.deployments.gateway
-    gateway.others = [candidate] * 4
+    graph.gateway.others = [candidate] * 4
 
     assert graph.materialize(DEPLOYED).success
 

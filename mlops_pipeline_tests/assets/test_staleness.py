@@ -5,7 +5,7 @@ import pytest
 from mlops_pipeline.platforms.layers import Absent, Broken, Drifted, LayerState
 from mlops_pipeline_tests.assets.whole_graph import ALL, WholeGraph
 
-pytestmark = pytest.mark.timeout(300)  # the first one brings the graph up
+pytestmark = pytest.mark.usefixtures("worker_here")
 LAYERS = ALL[:2]
 
 

@@ -31,7 +31,7 @@ class _Resource(PlatformResource):
 
 
 class _Deployments(FakeDeployments):
-    """What is applied answers at once."""
+    """What has most of the traffic answers, at once and always."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(Alone().server)
@@ -44,21 +44,27 @@ class _Deployments(FakeDeployments):
         proof: Proof | None = None,
         expected: Expected | None = None,
     ) -> Change:
-        self.gateway.digest = deployment.spec.predictors[0].digest
+        shares = deployment.traffic()
+        served = [p for p in deployment.spec.predictors if not p.shadow]
+        self.gateway.digest = max(served, key=lambda p: shares[p.name]).digest
         return super().apply(deployment, proof=proof, expected=expected)
 
 
 class WholeGraph:
     """Materializes assets as a run does, and reads what the UI shows of them."""
 
-    def __init__(self, platform: Platform, folder: Path, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, platform: Platform, gateway: Gateway, folder: Path, instance: dg.DagsterInstance
+    ) -> None:
         self.platform, self.instance, self._folder = platform, instance, folder
+        self.gateway = gateway
+        self.resource = _Resource(platform=str(folder), settings={})
         self.use(REGISTERED)
 
     def use(self, model: RegisteredModel) -> None:
         """Go on with another version of the model's code."""
         self.definitions = make_definitions(
-            _Resource(platform=str(self._folder), settings={}),
+            self.resource,
             catalog=Catalog((model,)),
             settings=Settings(home=self._folder, models=(), datasets={}),
         )
@@ -108,7 +114,7 @@ def whole_graph(folder: Path) -> Iterator[WholeGraph]:
     _MADE[str(folder)] = platform
     try:
         with dg.DagsterInstance.ephemeral() as instance:
-            yield WholeGraph(platform, folder, instance)
+            yield WholeGraph(platform, gateway, folder, instance)
     finally:
         gateway.server.shutdown()
         gateway.server.server_close()

@@ -224,7 +224,15 @@ def test_the_folder_of_an_earlier_version_is_adopted(
     assert (home / MARK).exists()
 
 
-@pytest.mark.parametrize("words", [("rollback", "iris"), ("apply", "-"), ("delete", "iris-model")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rollback", "iris"),
+        ("apply", "-"),
+        ("delete", "iris-model"),
+        *(("release", verb, "iris") for verb in ("promote", "abort", "pause", "resume")),
+    ],
+)
 def test_who_changes_deployments_waits_for_an_up(
     run: Run, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,8 +337,8 @@ def test_a_run_is_called_by_everything_that_was_typed(
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
     options = up.Options(["iris"], force=True, accept_worse=True, recreate=True, unpin=True)
     assert options.as_typed() == "up iris --force --accept-worse --recreate --unpin"
-    accepting = up.Options(["iris"], accept_unevaluated=True)
-    assert accepting.as_typed() == "up iris --accept-unevaluated"
+    accepting = up.Options(["iris"], accept_unevaluated=True, no_wait=True)
+    assert accepting.as_typed() == "up iris --accept-unevaluated --no-wait"
     assert up.Options().as_typed() == "up"
     order = runs.Order(options.as_typed(), "iris_lifecycle", keys=[], models=["iris"], config={})
     tags = runs._tags(load_context(), order)

@@ -7,7 +7,7 @@ import pytest
 from dagster._core.utils import make_new_run_id
 from rich.console import Console
 
-from mlops_pipeline.cli.progress import Progress, shown
+from mlops_pipeline.cli.progress import Progress, Updating, shown
 
 GOOD, BAD, LATER = (dg.AssetKey(["fake", name]) for name in ("good", "bad", "later"))
 
@@ -95,3 +95,34 @@ class Gone(StringIO):
 def test_a_run_goes_on_without_its_terminal(after: int, *, is_terminal: bool) -> None:
     states = run(console_on(Gone(after=after), is_terminal=is_terminal), good, bad, later)
     assert states == ["done", "failed", "waiting"]
+
+
+def test_a_text_without_a_terminal_is_printed_when_it_is_news() -> None:
+    out = StringIO()
+    line = Updating(console_on(out, is_terminal=False))
+    for text, news in (("1 of 9", 1), ("2 of 9", 1), ("paused", 2), ("[3 of 9]", 1)):
+        line.show(text, news=news)
+    line.stop()
+    assert out.getvalue().splitlines() == ["1 of 9", "paused", "[3 of 9]"]
+
+
+def test_a_text_on_a_terminal_is_updated_in_place_and_gone_at_the_end() -> None:
+    out = StringIO()
+    line = Updating(console_on(out, is_terminal=True))
+    line.show("1 of 9", news=1)
+    line.show("2 [of] 9", news=1)
+    line.stop()
+    line.show("3 of 9", news=1)
+    line.stop()
+    said = out.getvalue()
+    assert "2 [of] 9" in said
+    assert said.index("2 [of] 9") < said.index("3 of 9")
+    assert said.rstrip("\x1b[?25h").endswith("\x1b[2K")  # The line is erased.
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_text_needs_no_terminal_that_stays(*, is_terminal: bool) -> None:
+    line = Updating(console_on(Gone(after=0), is_terminal=is_terminal))
+    line.show("1 of 9", news=1)
+    line.show("2 of 9", news=2)
+    line.stop()

@@ -8,6 +8,7 @@ import pytest
 
 from mlops_pipeline.clients import listening
 from mlops_pipeline.clients.listening import other_users_on
+from mlops_pipeline.clients.ports import listeners
 
 LISTEN = """
 import os, socket, sys
@@ -54,3 +55,27 @@ def test_our_own_port_and_our_own_connection_have_no_other_user() -> None:
         port = server.getsockname()[1]
         with closing(socket.create_connection(("127.0.0.1", port))):
             assert other_users_on(port) == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says who listens")
+@pytest.mark.parametrize("kernel", ["answers", "is silent"])
+def test_the_ports_of_a_process_and_its_children_are_found(
+    kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel == "is silent":
+        monkeypatch.setattr(listening, "_SOCK_DIAG", 31)
+    program = [sys.executable, "-c", LISTEN.replace("os.setuid(65534)", ""), "127.0.0.1"]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as other,
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+    ):
+        assert child.stdout is not None
+        port = int(child.stdout.readline())
+        own = {("127.0.0.1", one.getsockname()[1]), ("::1", other.getsockname()[1])}
+        found = listeners(os.getpid())
+        assert own | {("127.0.0.1", port)} <= found
+        assert listeners(child.pid) == {("127.0.0.1", port)}
+        child.communicate()
+    assert listeners(child.pid) == set()
+    assert not own & listeners(os.getpid())

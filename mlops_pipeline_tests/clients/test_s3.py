@@ -1,5 +1,6 @@
 """What an S3 client says when the store fails, refuses, or this machine's own disk does."""
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -111,16 +112,23 @@ def test_a_full_disk_here_is_not_the_stores(
 class Writing:
     """A boto3 client that writes what it downloads, as boto3 does: beside it, then renamed."""
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def get_object(self, **asked: str) -> dict[str, Any]:
+        return {"Body": io.BytesIO(asked["Key"].encode()), "ContentLength": self._size}
+
     def download_file(self, _bucket: str, key: str, path: str) -> None:
         came = Path(f"{path}.part")
         came.write_text(key)
         came.rename(path)
 
 
+@pytest.mark.parametrize("size", [20, 100 << 20])
 def test_an_object_that_is_a_file_and_a_folder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing(size)))
     store = ObjectStore("http://127.0.0.1:1", KEYS)
     keys = ["iris/d/1", "iris/d/1/saved_model.pb", "iris/d/1/variables/index"]
     for order in (keys, keys[::-1]):
@@ -141,7 +149,7 @@ def test_an_object_that_is_a_file_and_a_folder_is_named(
 def test_a_file_of_somebody_in_the_place_of_a_folder_is_not_an_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing()))
+    monkeypatch.setattr(ObjectStore, "_client", property(lambda _: Writing(size=20)))
     (tmp_path / "models").write_text("mine")
     with pytest.raises(ConfigurationError, match="a file is in the place of a folder, or the rev"):
         ObjectStore("http://127.0.0.1:1", KEYS).download("models", "a/b", tmp_path / "models/a/b")
@@ -221,7 +229,7 @@ def stuttering(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectStore]:
     monkeypatch.setattr("random.random", lambda: 0.01)  # botocore's pauses, in part
     Stuttering.asked.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Stuttering) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield ObjectStore(f"http://127.0.0.1:{server.server_port}", KEYS, patience=5)
         server.shutdown()

@@ -96,6 +96,32 @@ def test_a_changed_holdout_set_is_refused(tmp_path: Path) -> None:
         ArtifactStore(store).holdout(ref)
 
 
+def test_a_listed_manifest_is_read_once_and_a_changed_one_again(tmp_path: Path) -> None:
+    manifest, files, evaluation = published_files(tmp_path)
+    store = FakeObjectStore()
+    artifacts = ArtifactStore(store)
+    ref = artifacts.publish(manifest, files=files, evaluation=evaluation)
+    tags = artifacts.etags(ref)
+
+    store.silent = {"get"}
+    assert [found.complete for found in artifacts.list("toy")] == [True]
+    assert artifacts.etags(ref) == tags
+    with pytest.raises(UnavailableError):
+        artifacts.manifest(ref)
+
+    store.silent = set()
+    key = (BUCKET, f"toy/{ref.digest}/manifest.json")
+    content, store.objects[key] = store.objects[key], b"{}"
+    assert [found.complete for found in artifacts.list("toy")] == [False]
+    with pytest.raises(IntegrityError):
+        artifacts.etags(ref)
+    del store.objects[key]
+    with pytest.raises(NotFoundError):
+        artifacts.etags(ref)
+    store.objects[key] = content
+    assert [found.complete for found in artifacts.list("toy")] == [True]
+
+
 def test_an_absent_artifact_says_how_to_list_them() -> None:
     with pytest.raises(NotFoundError, match="mlops-pipeline models toy"):
         ArtifactStore(FakeObjectStore()).manifest(ref_to("toy", "1" * 64))

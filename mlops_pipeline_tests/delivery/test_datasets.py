@@ -7,7 +7,6 @@ import pytest
 from mlops_pipeline.catalog import worker
 from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.clients.files import sha256_of
-from mlops_pipeline.delivery import working
 from mlops_pipeline.delivery.datasets import DatasetStore, Snapshot
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED
@@ -29,8 +28,7 @@ def store() -> CountingStore:
 
 
 @pytest.fixture
-def snapshot(store: CountingStore, monkeypatch: pytest.MonkeyPatch) -> Snapshot:
-    monkeypatch.setattr(working, "run", lambda command, **_: worker.main(command[3:]))
+def snapshot(store: CountingStore, worker_here: None) -> Snapshot:
     return DatasetStore(store).ensure(REGISTERED, file=None)
 
 

@@ -18,6 +18,7 @@ from mlops_pipeline.platforms.observing import SeenState, observe_platform
 from mlops_pipeline_tests.fakes.platform import FakePlatform
 from mlops_pipeline_tests.toy import REGISTERED, TOY, published_files
 
+pytestmark = pytest.mark.usefixtures("worker_here")
 OBSTACLE = "the volume has 20Gi and cannot shrink; set object_store.size to 20Gi"
 
 

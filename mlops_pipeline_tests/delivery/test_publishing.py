@@ -53,7 +53,12 @@ THRESHOLD = "accuracy_at_least_threshold"
 
 
 @pytest.fixture
-def judge() -> Judge:
+def judge(worker_here: None) -> Judge:
+    return judging()
+
+
+def judging() -> Judge:
+    """Return a judge of a platform that answers every row right."""
     platform = FakePlatform()
     platform.serving_environment.scores = RIGHT
     return Judge(platform, by="a test")
@@ -83,9 +88,9 @@ def stored(judge: Judge) -> list[str]:
     return [key for bucket, key in store.objects if bucket == "models"]
 
 
-def test_a_hold_out_file_makes_an_artifact_that_passes(
-    judge: Judge, folder: Path, tmp_path: Path
-) -> None:
+def test_a_hold_out_file_makes_an_artifact_that_passes(folder: Path, tmp_path: Path) -> None:
+    """By the worker's own processes."""
+    judge = judging()
     (tmp_path / "holdout.csv").write_text(CSV)
     published = publish(offer(folder, holdout=tmp_path / "holdout.csv"), judge)
 

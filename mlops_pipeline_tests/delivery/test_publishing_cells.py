@@ -71,6 +71,7 @@ def test_a_table_is_evaluated_on_a_csv_with_missing_values(judge: Judge, tmp_pat
     assert rows[-1].tolist() == [None, "Bern"]
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_the_dataset_of_the_spec_is_the_hold_out_set(judge: Judge, tmp_path: Path) -> None:
     published = publish(offer("texts", tmp_path), judge)
     assert published.unmet == ()

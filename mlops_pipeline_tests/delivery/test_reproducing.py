@@ -1,5 +1,6 @@
 """The same inputs train the same artifact: found out by a second training, once."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +19,17 @@ from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained
 from mlops_pipeline.serving.artifact import Manifest, Tensor
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
 from mlops_pipeline_tests.toy import REGISTERED, TOY
+from mlops_pipeline_tests.worker_here import worker_here
 
 
+@pytest.fixture
+def _trains_here() -> Iterator[None]:
+    """Let each training be one, also where another had the same inputs."""
+    with worker_here(remembers=False):
+        yield
+
+
+@pytest.mark.usefixtures("_trains_here")
 def test_a_second_training_is_compared_once() -> None:
     store = FakeObjectStore()
     datasets, artifacts = DatasetStore(store), ArtifactStore(store)

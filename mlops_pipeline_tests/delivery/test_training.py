@@ -49,6 +49,7 @@ def test_unchanged_inputs_train_nothing(stores: tuple[DatasetStore, ArtifactStor
     assert "confusion_matrix.png" in trained[0].manifest.evaluation
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_an_artifact_is_stored_even_if_the_turn_does_not_come_back(
     stores: tuple[DatasetStore, ArtifactStore],
 ) -> None:
@@ -78,6 +79,7 @@ def test_an_artifact_is_stored_even_if_the_turn_does_not_come_back(
     assert again.manifest.run_id == "one"
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_a_snapshot_that_an_earlier_version_described_is_described_again() -> None:
     store = FakeObjectStore()
     new = DatasetStore(store).ensure(REGISTERED, file=None)
@@ -89,6 +91,7 @@ def test_a_snapshot_that_an_earlier_version_described_is_described_again() -> No
     assert DatasetStore(store).profile(new.ref) == new.profile
 
 
+@pytest.mark.usefixtures("worker_here")
 def test_other_hyperparameters_are_other_inputs(
     stores: tuple[DatasetStore, ArtifactStore],
 ) -> None:
@@ -131,6 +134,7 @@ def test_a_truncated_dataset_says_so(tmp_path: Path) -> None:
         DatasetStore(FakeObjectStore()).ensure(mnist, file=broken)
 
 
+@pytest.mark.usefixtures("worker_here")
 @pytest.mark.parametrize(
     "changes",
     [

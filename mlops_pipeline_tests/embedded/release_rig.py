@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 
+from mlops_pipeline.catalog.releasing import Step
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import MONOTONIC
 from mlops_pipeline.delivery.artifacts import artifact_store
@@ -26,6 +27,15 @@ from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline_tests.command_line import CommandLine
 from mlops_pipeline_tests.embedded.unruly import REGISTERED, UNRULY
 
+QUICK: dict[str, Any] = {
+    "steps": (Step(25, answers=0, seconds=0.1), Step(50, answers=0, seconds=0.1)),
+    "when_silent": "replay",
+    "max_errors": 0.2,
+    "max_slow": 0.5,
+    "slow_factor": 10.0,
+    "keep_seconds": 0.1,
+}
+"""A plan that ends on replayed hold-out rows within seconds."""
 _TIMEOUT = 10.0
 """Seconds in which a request must be answered."""
 
@@ -45,7 +55,7 @@ class Traffic:
 class ReleaseRig:
     """The model `unruly` on a platform that is up."""
 
-    def __init__(self, platform: Platform, command_line: CommandLine) -> None:
+    def __init__(self, platform: Platform, command_line: CommandLine | None = None) -> None:
         self.platform = platform
         self._command_line = command_line
         self.spec: ModelSpec = UNRULY
@@ -119,9 +129,17 @@ class ReleaseRig:
         assert found is not None
         return {predictor.name: predictor.digest for predictor in found.spec.predictors}
 
+    def shares(self) -> dict[str, int]:
+        """Return the percent of the traffic of each predictor."""
+        server = self.spec.server
+        found = self.platform.deployments.find(server.deployment, namespace=server.namespace)
+        assert found is not None
+        return found.traffic()
+
     @contextmanager
     def without_store(self) -> Iterator[None]:
         """Let the object store hang, and go on afterwards."""
+        assert self._command_line is not None
         found = [
             process
             for process in psutil.process_iter(["cmdline"])

@@ -25,6 +25,7 @@ from mlops_pipeline.platforms.embedded.supervisor import Supervisor
 from mlops_pipeline.platforms.layers import Change, by_name
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
+from mlops_pipeline_tests.command_line import trusting
 
 STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in.py")))
 
@@ -71,13 +72,15 @@ class Rig:
 
     def predict(self, *, name: str = "toy", times: int = 1) -> list[str]:
         """Return the digests that answered."""
-        with httpx.Client(timeout=20) as client:
-            answers = [client.post(self.url(name=name), json={}) for _ in range(times)]
+        url = self.url(name=name)
+        with httpx.Client(timeout=20, verify=trusting(url)) as client:
+            answers = [client.post(url, json={}) for _ in range(times)]
         return [answer.raise_for_status().json()["digest"] for answer in answers]
 
     def is_routed(self, *, name: str = "toy") -> bool:
         """Say whether requests to the deployment reach a server."""
-        return httpx.post(self.url(name=name), json={}, timeout=20).status_code != 404
+        url = self.url(name=name)
+        return httpx.post(url, json={}, timeout=20, verify=trusting(url)).status_code != 404
 
     def servers(self, *, name: str = "toy") -> dict[str, int]:
         """Return the process of each server of a deployment."""

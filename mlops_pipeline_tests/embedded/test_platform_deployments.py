@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from mlops_pipeline.clients.waiting import wait_until
+from mlops_pipeline_tests.command_line import trusting
 from mlops_pipeline_tests.embedded.load import Load
 from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
 
@@ -76,7 +77,8 @@ def test_a_shadow_gets_copies_and_answers_nobody(rig: Rig) -> None:
     endpoint = rig.platform._deployments._parts.records.list()[0].route.shadows()[0].endpoints[0]
 
     def describe_unready() -> str | None:
-        seen = httpx.get(f"http://127.0.0.1:{endpoint.http}/seen").json()["seen"]
+        url = f"http://127.0.0.1:{endpoint.http}/seen"
+        seen = httpx.get(url, verify=trusting(url)).json()["seen"]
         return None if seen == 50 else f"{seen} copies"
 
     wait_until("50 copies", describe_unready, timeout=5)
@@ -85,7 +87,7 @@ def test_a_shadow_gets_copies_and_answers_nobody(rig: Rig) -> None:
 def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
     versions = [f"v{number}" for number in range(9)]
     rig.apply(predictor(rig.publish("v0", thinking=0.02)))
-    with Load(rig) as load:
+    with Load(rig, clients=8, rate=200) as load:
         for version in versions[1:]:
             change = rig.apply(predictor(rig.publish(version, thinking=0.02)))
             assert change.action == "updated"
@@ -99,10 +101,12 @@ def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:
 def test_scaling_keeps_the_servers_that_run(rig: Rig) -> None:
     uri = rig.publish("one", thinking=0.01)
     rig.apply(predictor(uri))
-    first = rig.pid("server-")
-    with Load(rig) as load:
+    first, url = rig.pid("server-"), rig.url()
+    with Load(rig, clients=8, rate=200) as load:
         rig.apply(predictor(uri, replicas=3))
-        pids = {httpx.post(rig.url(), json={}).json()["pid"] for _ in range(60)}
+        with httpx.Client(verify=trusting(url)) as client:
+            answers = [client.post(url, json={}) for _ in range(60)]
+        pids = {answer.json()["pid"] for answer in answers}
         assert first in pids
         assert len(pids) == 3
         rig.apply(predictor(uri, replicas=1))
@@ -121,7 +125,7 @@ def test_no_replicas_answer_503_in_a_sentence(rig: Rig) -> None:
 
 def test_a_killed_server_comes_back_while_the_other_answers(rig: Rig) -> None:
     rig.apply(predictor(rig.publish("one"), replicas=2))
-    with Load(rig) as load:
+    with Load(rig, clients=8, rate=200) as load:
         pid = httpx.post(rig.url(), json={}).json()["pid"]
         os.kill(pid, signal.SIGKILL)
 

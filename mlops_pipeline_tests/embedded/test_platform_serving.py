@@ -1,7 +1,9 @@
 """The project's own model server on the embedded platform, over REST and gRPC."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,14 @@ from mlops_pipeline.clients.errors import CommandError, FatalStateError
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.platform import ServerCounts
 from mlops_pipeline.serving import inference_pb2 as v2
-from mlops_pipeline.serving.artifact import MANIFEST, Manifest, Tensor, hash_files
+from mlops_pipeline.serving.artifact import (
+    MANIFEST,
+    Manifest,
+    Tensor,
+    hash_files,
+    parse_manifest,
+    verify,
+)
 from mlops_pipeline_tests.embedded.rig import Rig, listening, predictor, rig_in
 from mlops_pipeline_tests.serving import components
 
@@ -75,8 +84,6 @@ def publish(rig: Rig, artifact: Path, name: str, **changed: bytes) -> str:
 
 
 def test_the_digest_that_answers_is_the_manifests(rig: Rig, artifact: Path) -> None:
-    from mlops_pipeline.serving.artifact import verify
-
     digest = verify(artifact).digest
     answer = httpx.post(rig.url(), json={"data": {"ndarray": [FLOWER]}})
     assert answer.headers["x-model-digest"] == digest
@@ -183,6 +190,47 @@ def _call(rig: Rig, row: list[int]) -> grpc.StatusCode:
             code: grpc.StatusCode = error.code()
             return code
         return grpc.StatusCode.OK
+
+
+def test_a_server_that_is_killed_loses_no_request_of_a_split(
+    rig: Rig, artifact: Path, tmp_path: Path
+) -> None:
+    import grpc
+    import joblib
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from tritonclient.grpc import service_pb2 as pb
+    from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+    other = tmp_path / "other"
+    shutil.copytree(artifact, other)
+    rows, classes = load_iris(return_X_y=True)
+    joblib.dump(LogisticRegression(C=0.5, max_iter=1000).fit(rows, classes), other / "model.joblib")
+    manifest = parse_manifest((other / MANIFEST).read_bytes())
+    manifest = replace(manifest, files=hash_files(other))
+    (other / MANIFEST).write_text(manifest.to_json())
+    digests = {verify(folder).digest for folder in (artifact, other)}
+    assert len(digests) == 2
+    rig.apply(
+        predictor(publish(rig, artifact, "good"), traffic=50),
+        predictor(publish(rig, other, "other"), "candidate", traffic=50),
+    )
+    (candidate,) = [name for name in rig.servers() if ".candidate." in name]
+    address = rig.platform.gateway_url().removeprefix("http://")
+    metadata = (("seldon", "toy"), ("namespace", "seldon"))
+    found: Counter[str] = Counter()
+    with grpc.insecure_channel(address) as channel, httpx.Client(timeout=20) as client:
+        stub: Any = GRPCInferenceServiceStub(channel)
+        for number in range(100):
+            if number == 50:
+                rig.kill(candidate)
+            answer = client.post(rig.url(), json={"data": {"ndarray": [FLOWER]}})
+            assert answer.status_code == 200
+            found[answer.headers["x-model-digest"]] += 1
+            asked = pb.ModelReadyRequest(name="classifier")
+            assert stub.ModelReady(asked, metadata=metadata, timeout=20).ready
+    assert set(found) == digests
+    rig.apply(predictor(publish(rig, artifact, "good")))
 
 
 def test_model_servers_listen_only_on_loopback(rig: Rig) -> None:

@@ -18,6 +18,7 @@ from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.platform import Expected
 from mlops_pipeline.platforms.seldon import Predictor
 from mlops_pipeline_tests.background import PROCESSES, exit_code_of
+from mlops_pipeline_tests.command_line import trusting
 from mlops_pipeline_tests.embedded.rig import Rig, deployment, predictor, rig_in
 
 pytestmark = pytest.mark.embedded
@@ -51,7 +52,8 @@ class Answering:
         self._refused = refused
 
     def alone(self, predictor: Predictor, server: Predictions) -> None:
-        answer = httpx.post(server.url, json={}, timeout=10).json()["digest"]
+        told: dict[str, Any] = {"timeout": 10, "verify": trusting(server.url)}
+        answer = httpx.post(server.url, json={}, **told).json()["digest"]
         self.asked.append(f"{predictor.name} {answer}")
         if self._refused == "alone" or answer != self._digest:
             raise FatalStateError("it answers other scores")
@@ -71,7 +73,7 @@ def apply(rig: Rig, digest: str, *, refused: str = "", **more: Any) -> Answering
 
 
 @contextmanager
-def load(rig: Rig, *, pause: float = 0.0) -> Iterator[list[str]]:
+def load(rig: Rig, *, pause: float = 0.005) -> Iterator[list[str]]:
     """Ask all the time, and collect the digests that answer, or what failed.
 
     `pause` is how many seconds pass between two requests: a process that asks without one takes a
@@ -82,7 +84,7 @@ def load(rig: Rig, *, pause: float = 0.0) -> Iterator[list[str]]:
     url = rig.url()
 
     def ask() -> None:
-        with httpx.Client(timeout=20) as client:
+        with httpx.Client(timeout=20, verify=trusting(url)) as client:
             while not ends.wait(pause):
                 answer = client.post(url, json={})
                 is_one = answer.status_code == 200
@@ -144,6 +146,7 @@ def test_another_state_than_the_expected_one_is_left_as_it_is(rig: Rig) -> None:
     assert rig.predict() == ["one"]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("refused", ["", "alone", "exposed"])
 def test_a_kill_at_any_point_leaves_the_traffic_with_what_was_proved(
     rig: Rig, refused: str

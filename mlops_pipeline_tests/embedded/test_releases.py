@@ -1,18 +1,25 @@
 """Releases on real processes: good versions are promoted, bad ones rolled back, none is dropped."""
 
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from mlops_pipeline.catalog.releasing import Step
 from mlops_pipeline.clients.errors import PipelineError, RefusedError
+from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.records import history
 from mlops_pipeline.platforms.build import build_platform
 from mlops_pipeline.settings import load_settings
 from mlops_pipeline_tests.command_line import CommandLine, free_ports
-from mlops_pipeline_tests.embedded.release_rig import ReleaseRig
+from mlops_pipeline_tests.embedded import killed_release
+from mlops_pipeline_tests.embedded.release_rig import QUICK, ReleaseRig
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,7 @@ def test_a_bad_version_is_rolled_back_on_the_answers_of_clients(
     rig.deploy(old)
     rig.plan(steps=(Step(25, answers=2000, seconds=120),), when_silent="wait", max_slow=0.3)
     with rig.load(rate=100) as traffic:
-        ended = rig.release(bad, within=90)
+        ended = rig.release(bad, within=30)
         during = traffic.digests[bad.digest] + traffic.failed_by[bad.digest]
         total = sum(traffic.statuses.values())
     assert ended.decision is not None
@@ -171,3 +178,49 @@ def test_a_later_artifact_supersedes_a_release(rig: ReleaseRig) -> None:
     assert (outcomes[first.digest], outcomes[second.digest]) == ("superseded", "promoted")
     rig.deliver(second)
     assert rig.releases.find() is None, "what serves is not released again"
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param((2, 9, 17), id="some"),
+        pytest.param(range(1, 80), id="all", marks=pytest.mark.long),
+    ],
+)
+def test_what_a_killed_process_left_is_finished_by_another(
+    rig: ReleaseRig, points: Sequence[int]
+) -> None:
+    old, new = rig.artifact(version=1), rig.artifact(version=7)
+    rig.plan(**QUICK)
+    for point in points:
+        rig.deploy(old)
+        with rig.load(rate=50) as traffic:
+            code = _killed_at(point, version=7)
+            shares = rig.shares()
+            assert sum(shares.values()) == 100, point
+            assert set(traffic.digests) <= {old.digest, new.digest}, point
+            _finish(rig, new)
+        assert traffic.failures == [], point
+        assert rig.served() == new.digest, point
+        assert rig.predictors() == {"default": new.digest}, point
+        outcomes = {r.decision.outcome for r in history(rig.spec, rig.platform)[:1]}
+        assert outcomes == {"promoted"}, point
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, point
+    else:
+        assert points != range(1, 80), "it has fewer changes than that"
+
+
+def _killed_at(point: int, *, version: int) -> int:
+    """Release the version in a process that kills itself; return its exit code."""
+    command = [sys.executable, "-m", killed_release.__name__, str(point), str(version)]
+    return subprocess.run(command, cwd=ROOT, timeout=120, check=False).returncode
+
+
+def _finish(rig: ReleaseRig, new: ModelRef) -> None:
+    """Do what the next run does: begin the release if it never began, and take all its steps."""
+    if rig.releases.find() is None and rig.served() != new.digest:
+        rig.deliver(new)
+    rig.finish_keeping(within=60)

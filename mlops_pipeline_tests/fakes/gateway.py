@@ -15,9 +15,8 @@ class FakeGateway:
     """Envoy in memory: it records what it is given, and how many requests are active is given.
 
     `published` has what each call of `publish` was given; `on_publish` is called after it.
-    `requests` are active ones by cluster, `losses` the counts of those that ended. `refusal` is
-    why it refuses what it is given; `down` says
-    that the platform is down on purpose.
+    `requests` are active ones by cluster, `losses` the counts of those that ended. `refusal` is why
+    it refuses what it is given; `down` says that the platform is down on purpose.
     """
 
     def __init__(self, records: Records, *, url: str = "http://127.0.0.1:8080") -> None:

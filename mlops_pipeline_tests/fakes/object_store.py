@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from mlops_pipeline.clients.errors import ConflictError, NotFoundError, UnavailableError
+from mlops_pipeline.clients.s3 import Listed
 
 
 class FakeObjectStore:
@@ -66,6 +67,10 @@ class FakeObjectStore:
     def etags(self, bucket: str, prefix: str) -> dict[str, str]:
         keys = self.sizes(bucket, prefix)
         return {key: hashlib.md5(self.objects[bucket, key]).hexdigest() for key in keys}
+
+    def listing(self, bucket: str, prefix: str) -> dict[str, Listed]:
+        tags = self.etags(bucket, prefix)
+        return {key: Listed(len(self.objects[bucket, key]), tag) for key, tag in tags.items()}
 
     def delete(self, bucket: str, key: str) -> None:
         self._require(bucket)

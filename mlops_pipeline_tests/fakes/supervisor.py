@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mlops_pipeline.clients import metrics_pages
-from mlops_pipeline.clients.envoy import Answer
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.ports import LOOPBACK
@@ -284,11 +283,12 @@ class FakeSupervisor:
             answered=run.answered, started=started, digest=digest, more=more
         )
 
-    def _probe(self, url: str) -> Answer | str:
+    def _probe(self, url: str) -> HttpAnswer | str:
         run, path = self._at(url)
         if run is None:
             return f"{url}: ConnectError: connection refused"
         if path == "/metadata":
-            return Answer(200, {}, json.dumps({"versions": [run.behaviour["digest"]]}))
+            body = json.dumps({"versions": [run.behaviour["digest"]]})
+            return HttpAnswer(200, {}, body.encode())
         ready = path == "/v2/health/ready" and self._is_ready(run)
-        return Answer(200 if ready else 503, {}, "{}")
+        return HttpAnswer(200 if ready else 503, {}, b"{}")

@@ -29,6 +29,7 @@ from mlops_pipeline.platforms.kubernetes.objects import pods
 from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.platform import Deployments
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, Predictor
+from mlops_pipeline_tests.command_line import trusting
 from mlops_pipeline_tests.embedded.rig import Rig
 from mlops_pipeline_tests.fakes import predictions
 from mlops_pipeline_tests.fakes.platform import FakeDeployments
@@ -287,12 +288,14 @@ class KindPlace:
 
     def answers(self, *, times: int) -> Counter[str]:
         body = {"data": {"ndarray": [[5.1, 3.5, 1.4, 0.2]]}}
-        with httpx.Client(timeout=20) as client:
-            answers = [client.post(self._url(), json=body) for _ in range(times)]
+        url = self._url()
+        with httpx.Client(timeout=20, verify=trusting(url)) as client:
+            answers = [client.post(url, json=body) for _ in range(times)]
         return Counter(a.raise_for_status().headers["x-model-digest"] for a in answers)
 
     def is_routed(self) -> bool:
-        return httpx.get(self._url(), timeout=20).status_code != 404
+        url = self._url()
+        return httpx.get(url, timeout=20, verify=trusting(url)).status_code != 404
 
     def servers(self) -> set[str]:
         found = _pods(self._api, self.namespace)

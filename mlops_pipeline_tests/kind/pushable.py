@@ -137,7 +137,7 @@ def registry() -> Iterator[Registry]:
     handler = type("Handler", (_Handler,), {"registry": made, "uploads": {}})
     server = ThreadingHTTPServer(("0.0.0.0", 0), handler)
     made.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield made

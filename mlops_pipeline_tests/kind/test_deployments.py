@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ from mlops_pipeline.platforms.seldon import (
     parse,
 )
 from mlops_pipeline_tests.background import exit_code_of
+from mlops_pipeline_tests.command_line import trusting
 from mlops_pipeline_tests.kind.conftest import KindCommandLine, platform_of
 
 pytestmark = pytest.mark.kind
@@ -115,11 +117,9 @@ class Rig:
         self, *, name: str = "iris", row: Sequence[float] = ROW, times: int = 1
     ) -> list[str]:
         """Return the digests that answered."""
-        with httpx.Client(timeout=20) as client:
-            answers = [
-                client.post(self.url(name=name), json={"data": {"ndarray": [list(row)]}})
-                for _ in range(times)
-            ]
+        url, body = self.url(name=name), {"data": {"ndarray": [list(row)]}}
+        with httpx.Client(timeout=20, verify=trusting(url)) as client:
+            answers = [client.post(url, json=body) for _ in range(times)]
         return [answer.raise_for_status().headers["x-model-digest"] for answer in answers]
 
     def refuse(self, deployments: KubernetesDeployments, *predictors: dict[str, Any]) -> str:
@@ -267,12 +267,12 @@ def _load(rig: Rig) -> Iterator[Load]:
     body = {"data": {"ndarray": [ROW]}}
 
     def ask(*, keep: bool) -> None:
-        client = httpx.Client(timeout=20)
+        client = httpx.Client(timeout=20, verify=trusting(url))
+        once = partial(httpx.post, timeout=20, verify=trusting(url))
+        send: Callable[..., httpx.Response] = client.post if keep else once
         while not stop.wait(0.02):
             try:
-                answer = (
-                    client.post(url, json=body) if keep else httpx.post(url, json=body, timeout=20)
-                )
+                answer = send(url, json=body)
             except httpx.HTTPError as error:
                 load.failures.append(repr(error))
                 continue

@@ -8,6 +8,7 @@ import yaml
 
 from mlops_pipeline.clients.errors import InvalidManifestError
 from mlops_pipeline.platforms.seldon import SeldonDeployment, between, parse, parse_manifests
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION, Sticky
 
 GRAPH = {
     "name": "classifier",
@@ -59,6 +60,35 @@ def test_a_manifest_survives_the_round_trip() -> None:
     assert [found.replicas(p) for p in found.spec.predictors] == [1, 3, 3]
     again = parse(found.to_manifest())
     assert [again.replicas(p) for p in again.spec.predictors] == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "sticky"),
+    [
+        ("header:X-User-Id", Sticky("header", "x-user-id")),
+        ("cookie:Session", Sticky("cookie", "Session")),
+    ],
+)
+def test_a_split_may_be_sticky(text: str, sticky: Sticky) -> None:
+    given = manifest(predictor())
+    assert parse(given).sticky is None
+    given["metadata"]["annotations"] = {STICKY_ANNOTATION: text}
+    assert parse(given).sticky == sticky
+    assert parse(given).to_manifest() == given
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "header", "header:", "header: x", "Header:x", "query:x", "cookie:a;b", "cookie:a=b"],
+)
+def test_a_sticky_split_by_something_else_is_refused(text: str) -> None:
+    given = manifest(predictor())
+    given["metadata"]["annotations"] = {STICKY_ANNOTATION: text}
+    expected = r"metadata\.annotations: expected header:NAME or cookie:NAME in the annotation mlops"
+    with pytest.raises(InvalidManifestError, match=expected) as refused:
+        parse(given)
+    assert f"(got {text!r})" in str(refused.value)
+    assert str(refused.value).endswith("Nothing was changed")
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [

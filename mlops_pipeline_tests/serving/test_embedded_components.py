@@ -339,7 +339,7 @@ def test_each_failure_has_a_reason_and_the_next_request_is_answered(tmp_path: Pa
         6: (500, "RAISED", "Failing.predict raised SystemExit: 3"),
         7: (500, "UNWRITABLE", "returned rows of different lengths"),
         8: (500, "UNWRITABLE", "returned a set; it must return"),
-        9: (400, "NOT_FINITE", "has NaN or Infinity"),
+        9: (500, "NOT_FINITE", "has NaN or Infinity"),
         10: (422, "TOO_MUCH", "at most 9"),
         11: (504, "TIMEOUT", "did not return within 0.5 s"),
         12: (500, "CRASHED", "its process ended with exit code 7"),

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import joblib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.naive_bayes import BernoulliNB
 
-from mlops_pipeline.clients.prediction import PredictionClient
+from mlops_pipeline.clients.http import HttpAnswer
+from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.serving import loading, payloads
 from mlops_pipeline.serving.artifact import EXAMPLE, MANIFEST, Manifest, Tensor, hash_files
 from mlops_pipeline.serving.errors import ExitCode, StartError
@@ -61,17 +61,14 @@ def test_booleans_are_predicted_as_numbers_are(model: Path, tmp_path: Path) -> N
 def test_a_deployed_model_is_asked_with_booleans(model: Path) -> None:
     loaded = loading.load(model, loading.verify(model), {}, graph_name=None)
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        rows = json.loads(request.content)["data"]["ndarray"]
-        values = payloads.numbers(
-            rows, where="ndarray", body=request.content, wanted=loaded.default.dtype
-        )
+    def answer(body: bytes) -> HttpAnswer:
+        rows = json.loads(body)["data"]["ndarray"]
+        values = payloads.numbers(rows, where="ndarray", body=body, wanted=loaded.default.dtype)
         ((_, scores),) = predict(loaded.default, values)
-        return httpx.Response(200, json={"data": {"ndarray": scores.tolist()}})
+        return HttpAnswer(200, {}, json.dumps({"data": {"ndarray": scores.tolist()}}).encode())
 
-    with PredictionClient("http://model") as client:
-        client._client = httpx.Client(transport=httpx.MockTransport(answer))
-        assert np.argmax(client.predict(ROWS).scores, axis=1).tolist() == LABELS.tolist()
+    scores = Predictions("http://model", answer).predict(ROWS).scores
+    assert np.argmax(scores, axis=1).tolist() == LABELS.tolist()
 
 
 @pytest.mark.parametrize("rows", [np.array([["a"]]), np.array([1j]), np.array(True)])

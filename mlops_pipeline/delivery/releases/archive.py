@@ -1,5 +1,7 @@
 """What the object store keeps of releases: evidence of one that goes on, records, verdicts."""
 
+import logging
+
 from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.errors import IntegrityError
 from mlops_pipeline.delivery.artifacts import ref_to
@@ -13,6 +15,8 @@ from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Release
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import SeldonDeployment
+
+_log = logging.getLogger(__name__)
 
 
 class Archive:
@@ -38,8 +42,9 @@ class Archive:
             return Evidence(release.id)
         try:
             known = parse_evidence(data, where=f"{MODELS_BUCKET}/{self._key}")
-        except IntegrityError:
+        except IntegrityError as error:
             # Counting starts again: a release needs more answers then, and decides on no others.
+            _log.warning("%s. Counting starts again", error)
             return Evidence(release.id)
         began_as = release.id.removesuffix(UNDONE)
         return known if known.release == began_as else Evidence(release.id)

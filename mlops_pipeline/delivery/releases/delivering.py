@@ -14,7 +14,7 @@ from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
-from mlops_pipeline.delivery.releases.refusing import find_refusal
+from mlops_pipeline.delivery.releases.refusing import describe_failure, find_refusal
 from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
@@ -52,11 +52,11 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
         releases.advance()
         running = None
     is_named = choice.is_pinned or choice.ends_pin or bool(choice.accepted)
-    if running is not None and not is_named and _stays(running, choice.ref):
+    if running is not None and not is_named and stays(running, choice.ref):
         return _delivered(spec, platform, releases.advance())
     if not is_named:
         _require_no_failure(spec, choice.ref, judge)
-    if is_named or not _is_released(spec, choice.ref, platform):
+    if is_named or not is_released(spec, choice.ref, platform):
         deployment, change = deploy(
             spec,
             choice.ref,
@@ -97,7 +97,7 @@ def act(spec: ModelSpec, platform: Platform, step: Step, *, by: str) -> Delivere
     return delivered if step == "advance" else replace(delivered, change=Change("updated"))
 
 
-def _stays(running: Release, ref: ModelRef) -> bool:
+def stays(running: Release, ref: ModelRef) -> bool:
     """Say whether the release goes on although a run brings this artifact."""
     if ref.digest == running.candidate:
         return True
@@ -106,7 +106,7 @@ def _stays(running: Release, ref: ModelRef) -> bool:
     return running.plan.competing == "wait" and running.ended is None
 
 
-def _is_released(spec: ModelSpec, ref: ModelRef, platform: Platform) -> bool:
+def is_released(spec: ModelSpec, ref: ModelRef, platform: Platform) -> bool:
     """Say whether the artifact gets the traffic step by step: something else serves already."""
     if spec.release.strategy == "replace":
         return False
@@ -131,11 +131,7 @@ def _runs_same(one: Predictor, other: Predictor) -> bool:
 
 def _require_no_failure(spec: ModelSpec, ref: ModelRef, judge: Judge) -> None:
     if reason := find_refusal(judge.log, ref, place=place_for(spec, judge.platform)):
-        raise RefusedError(
-            f"the artifact {ref.name} {ref.digest[:12]} is not released again: its last release "
-            f"here ended with: {reason}. The version that serves stays. Train another artifact, or "
-            f"run `mlops-pipeline deploy {ref.name} --digest {ref.digest[:12]} --accept-refused`"
-        )
+        raise RefusedError(describe_failure(ref, reason))
 
 
 def _delivered(spec: ModelSpec, platform: Platform, progress: Progress) -> Delivered:

@@ -25,14 +25,12 @@ from mlops_pipeline.delivery.releases.machine import (
     Replay,
     RollBack,
     Wait,
-    next_step,
 )
 from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
 from mlops_pipeline.delivery.releases.weighing import with_look
 from mlops_pipeline.platforms.platform import Platform
-from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _log = logging.getLogger(__name__)
 
@@ -156,7 +154,7 @@ class Releases:
         if edited := self._traffic.describe_edit(there, release):
             return Progress(release, Wait(edited))
         evidence = self._watcher.observe(there, release)
-        return Progress(release, self._decide(there, release, evidence), evidence=evidence)
+        return Progress(release, self._watcher.decide(there, release, evidence), evidence=evidence)
 
     def watch(self) -> Progress:
         """Look, and keep what was counted: the limit of slowness and the plots rest on each look.
@@ -210,11 +208,10 @@ class Releases:
             self._traffic.leave_main(there)
             return Progress(None, decision=self._decision("aborted", str(error)))
         if release is None or release.phase == "ended":
-            raise self._none()
+            raise _none(self._spec.name)
         reason = reason or f"{self._by} aborted it"
-        if release.phase == "kept":
-            return self._end(release, "rolled_back", reason, id=f"{release.id}{UNDONE}")
-        return self._end(release, "aborted", reason)
+        outcome: Outcome = "rolled_back" if release.phase == "kept" else "aborted"
+        return self._end(release, outcome, reason)
 
     def pause(self) -> Progress:
         """Keep the share; the candidate is still rolled back if it proves to be bad.
@@ -260,7 +257,7 @@ class Releases:
         if isinstance(action, Replay):
             self._watcher.replay(release)
             return replace(seen, release=self._write(release.changed(is_replayed=True)).release)
-        if isinstance(action, Ask) and (release.phase, release.reason) != ("asking", action.reason):
+        if isinstance(action, Ask) and release.phase != "asking":
             asking = self._write(release.changed(phase="asking", reason=action.reason))
             return replace(seen, release=asking.release)
         if isinstance(action, Promote):
@@ -285,10 +282,15 @@ class Releases:
         self._traffic.promote(release, ended)
         return self._settle(ended)
 
-    def _end(self, release: Release, outcome: Outcome, reason: str, **fields: str) -> Progress:
+    def _end(self, release: Release, outcome: Outcome, reason: str) -> Progress:
         """Give all traffic to the stable version."""
-        decision = self._decision(outcome, reason)
-        ended = release.changed(phase="ended", ended=decision, is_paused=False, reason="", **fields)
+        ended = release.changed(
+            id=f"{release.id}{UNDONE}" if release.phase == "kept" else release.id,
+            phase="ended",
+            ended=self._decision(outcome, reason),
+            is_paused=False,
+            reason="",
+        )
         self._traffic.restore(release, ended)
         try:
             return self._settle(ended)
@@ -310,11 +312,6 @@ class Releases:
         self._traffic.write(None)
         return Progress(None, decision=release.ended)
 
-    def _decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
-        if release.ended is None and (reason := self._watcher.describe_dead(there)):
-            return RollBack(reason)
-        return next_step(release, evidence, now=self._now())
-
     def _write(self, release: Release) -> Progress:
         self._traffic.write(release)
         return Progress(release)
@@ -322,17 +319,18 @@ class Releases:
     def _require_running(self) -> Release:
         release = self.find()
         if release is None or release.ended is not None:
-            raise self._none()
+            raise _none(self._spec.name)
         return release
-
-    def _none(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"no release of {self._spec.name} goes on; run `mlops-pipeline release history "
-            f"{self._spec.name}` to see how the last ones ended. Nothing was changed"
-        )
 
     def _decision(self, outcome: Outcome, reason: str) -> Decision:
         return Decision(outcome, reason, self._by, self._stamp())
 
     def _stamp(self) -> str:
         return self._now().isoformat(timespec="seconds")
+
+
+def _none(model: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"no release of {model} goes on; run `mlops-pipeline release history {model}` to see how "
+        "the last ones ended. Nothing was changed"
+    )

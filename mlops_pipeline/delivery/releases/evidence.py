@@ -183,16 +183,13 @@ def accumulate(
         live[metric] = live.get(metric, Tally()).plus(tally)
     step = _calibrated(replace(step, live=live), gains[1], release)
     others = tuple(old for old in known.steps if old.step != step.step)
-    return rebased(replace(known, steps=(*others, step)), counts, now=now)
-
-
-def rebased(evidence: Evidence, counts: Sequence[PredictorCounts], *, now: datetime) -> Evidence:
-    """Return the evidence without what was counted since the last look: call it after a replay.
-
-    Servers count replayed rows as they count requests of clients.
-    """
-    lost = {c.predictor: c.lost for c in counts if c.lost is not None}
-    return replace(evidence, seen=_seen(evidence, counts, now), lost={**evidence.lost, **lost})
+    lost = {found.predictor: found.lost for found in counts if found.lost is not None}
+    return replace(
+        known,
+        steps=(*others, step),
+        seen=_seen(known, counts, now),
+        lost={**known.lost, **lost},
+    )
 
 
 def step_number(release: Release) -> int:
@@ -277,8 +274,8 @@ def _is_same(server: ServerCounts, old: Seen) -> bool:
 
 
 def _sum(parts: Iterable[Calibration]) -> Calibration:
-    """Return the sum over servers, for the limits that all of them have."""
-    found = list(parts)
+    """Return the sum over servers that answered, for the limits that all of these have."""
+    found = [part for part in parts if part.answered]
     limits = set.intersection(*(set(part.slower) for part in found)) if found else set()
     slower = {limit: sum(part.slower[limit] for part in found) for limit in limits}
     return Calibration(sum(part.answered for part in found), slower)

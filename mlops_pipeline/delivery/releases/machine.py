@@ -2,7 +2,8 @@
 
 In this order:
 
-1. A metric's e-value reaches the threshold: roll back. In every phase, also if somebody paused it.
+1. A metric's e-value reaches the threshold: roll back. In every phase before the end, also if
+   somebody paused the release.
 2. Paused: wait.
 3. After the promotion: wait for `keep_seconds`, then finish.
 4. The evidence for the next step is complete: expose, promote, or ask for the approval.
@@ -112,6 +113,8 @@ def next_step(release: Release, evidence: Evidence, *, now: datetime) -> Action:
     changes: late answers may still complete the evidence, and then the release continues by itself,
     unless its plan requires an approval. Evidence of another release counts as none.
     """
+    if release.phase == "ended":
+        return Finish("the traffic is final; the record of the release is not written yet")
     weighed = weigh(release, evidence)
     if verdict := _describe_verdict(release, weighed):
         return RollBack(verdict)

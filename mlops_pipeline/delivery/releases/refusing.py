@@ -40,3 +40,12 @@ def find_refusal(log: VerdictLog, ref: ModelRef, *, place: str) -> str:
     if judged is None or judged.passed or SUCCEEDS in known.accepted_refusals:
         return ""
     return judged.sentence
+
+
+def describe_failure(ref: ModelRef, reason: str) -> str:
+    """Say that an artifact is not released again, and what to do. `reason` is why it failed."""
+    return (
+        f"the artifact {ref.name} {ref.digest[:12]} is not released again: its last release here "
+        f"ended with: {reason}. The version that serves stays. Train another artifact, or run "
+        f"`mlops-pipeline deploy {ref.name} --digest {ref.digest[:12]} --accept-refused`"
+    )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_ROWS = 300
-"""Requests of one row that each version gets."""
+"""Each is sent once to each version."""
 _DEADLINE = 60.0
 """Seconds for all of them."""
 _WARM_UP = 5
@@ -44,13 +44,13 @@ def replay(
     *,
     stable: Sequence[Predictions],
     candidate: Sequence[Predictions],
-    answers: int = MOST_ROWS,
     clock: Callable[[], float] = time.monotonic,
 ) -> Mapping[Metric, Tally]:
     """Ask each version for the rows, one at a time, by turns. No counter of the servers sees it.
 
-    Rows repeat until `answers` requests; for disagreement each row counts once. Slow is what takes
-    longer than `slow_factor` times the 95th percentile of the stable version.
+    No row is sent twice: a repetition says nothing new, and a row that the candidate cannot answer
+    would count as often as it was sent. Slow is what takes longer than `slow_factor` times the 95th
+    percentile of the stable version.
 
     Raises:
         UnavailableError: a version has no server that could be asked, or time was over.
@@ -61,10 +61,10 @@ def replay(
                 f"could not replay hold-out rows to the {role} version of {spec.name}: it has no "
                 "ready server; see `mlops-pipeline status`"
             )
-    distinct = holdout.sample(min(answers, MOST_ROWS)).x
-    old, new = _ask_both(distinct, (stable, candidate), answers=answers, clock=clock)
+    distinct = holdout.sample(MOST_ROWS).x
+    old, new = _ask_both(distinct, (stable, candidate), clock=clock)
     limit = _percentile(old.seconds) * spec.release.slow_factor
-    both = list(zip(old.rows[: len(distinct)], new.rows[: len(distinct)], strict=True))
+    both = zip(old.rows, new.rows, strict=True)
     compared = [(a, b) for a, b in both if a is not None and b is not None]
     differing = sum(_differs(spec, a, b) for a, b in compared)
     return {
@@ -83,7 +83,6 @@ def _ask_both(
     rows: "NDArray[Any]",
     versions: Sequence[Sequence[Predictions]],
     *,
-    answers: int,
     clock: Callable[[], float],
 ) -> list[_Answered]:
     payloads = [request_for(rows[n : n + 1]) for n in range(len(rows))]
@@ -93,10 +92,10 @@ def _ask_both(
     for payload in islice(cycle(payloads), _WARM_UP):
         for server in servers:
             _ask(next(server), payload)
-    for number, payload in enumerate(islice(cycle(payloads), answers)):
+    for number, payload in enumerate(payloads):
         if clock() > end:
             raise UnavailableError(
-                f"could not replay {answers} rows in {_DEADLINE:g} s: {number} were answered. "
+                f"could not replay {len(rows)} rows in {_DEADLINE:g} s: {number} were answered. "
                 "The next look tries again"
             )
         for server, (replies, seconds) in zip(servers, told, strict=True):

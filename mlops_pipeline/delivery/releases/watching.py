@@ -8,6 +8,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.delivery.releases.archive import Archive
 from mlops_pipeline.delivery.releases.evidence import Evidence, accumulate
+from mlops_pipeline.delivery.releases.machine import Action, RollBack, next_step
 from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
 from mlops_pipeline.delivery.releases.state import CANDIDATE, Release
@@ -44,16 +45,22 @@ class Watcher:
     def observe(self, there: SeldonDeployment, release: Release) -> Evidence:
         """Return the evidence with what the servers have counted since the last look."""
         known, versions = self._archive.evidence(release), find_versions(there, release)
-        if release.ended is not None or versions is None:
+        if release.phase == "ended" or versions is None or versions.stable is None:
             return known
         return accumulate(
             known,
             self._deployments.counts(there.name, namespace=there.namespace),
             release=release,
             candidate_predictor=versions.candidate.name,
-            stable_predictor=versions.require_stable().name,
+            stable_predictor=versions.stable.name,
             now=self._now(),
         )
+
+    def decide(self, there: SeldonDeployment, release: Release, evidence: Evidence) -> Action:
+        """Return what follows from the evidence, and from servers that do not start."""
+        if release.ended is None and (reason := self.describe_dead(there)):
+            return RollBack(reason)
+        return next_step(release, evidence, now=self._now())
 
     def describe_dead(self, there: SeldonDeployment) -> str:
         """Say why no server of the candidate is ready, look after look; empty if one is."""
@@ -66,9 +73,7 @@ class Watcher:
             dead = [
                 seen
                 for seen in status
-                if seen.name in meant
-                and not seen.replicas
-                and seen.state in ("failed", "starting")
+                if seen.name in meant and not seen.replicas and seen.state in ("failed", "starting")
             ]
             if not dead:
                 return ""

@@ -1,13 +1,17 @@
 """Servers of a deployment, asked one by one: what they have counted, and for predictions."""
 
+import logging
 from collections.abc import Mapping
 
-from mlops_pipeline.clients.errors import FatalStateError
+from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.prediction import Predictions
 from mlops_pipeline.platforms.counting import in_parallel, process_id, server_counts
-from mlops_pipeline.platforms.embedded.routing import Endpoint, Route
+from mlops_pipeline.platforms.embedded.interfaces import Gateway
+from mlops_pipeline.platforms.embedded.routing import PROTOCOLS, Endpoint, Route, cluster_name
 from mlops_pipeline.platforms.embedded.servers import Servers
 from mlops_pipeline.platforms.platform import PredictorCounts, ServerCounts
+
+_log = logging.getLogger(__name__)
 
 
 def counts(
@@ -29,6 +33,22 @@ def counts(
         )
         for target in route.targets
     )
+
+
+def lost(route: Route, gateway: Gateway) -> Mapping[str, int]:
+    """Return predictor → requests that the gateway lost; empty if it does not tell."""
+    clusters = {
+        t.predictor: [cluster_name(route, t, protocol) for protocol in PROTOCOLS]
+        for t in route.targets
+    }
+    try:
+        found = gateway.lost([name for names in clusters.values() for name in names])
+    except UnavailableError as error:
+        _log.warning("could not count the requests that the gateway lost: %s", error)
+        return {}
+    return {
+        predictor: sum(found[name].lost for name in names) for predictor, names in clusters.items()
+    }
 
 
 def _counts(servers: Servers, endpoint: Endpoint, page: str | None) -> ServerCounts | None:

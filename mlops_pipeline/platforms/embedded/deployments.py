@@ -20,11 +20,9 @@ from mlops_pipeline.platforms.embedded import asking
 from mlops_pipeline.platforms.embedded.exposure import EmbeddedParts, Exposure
 from mlops_pipeline.platforms.embedded.records import Record
 from mlops_pipeline.platforms.embedded.routing import (
-    PROTOCOLS,
     Endpoint,
     Route,
     Target,
-    cluster_name,
 )
 from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.statuses import statuses
@@ -153,23 +151,9 @@ class EmbeddedDeployments:
         record = self._parts.records.find(name, namespace=namespace)
         if record is None:
             return ()
-        return asking.counts(record.route, self._parts.servers, lost=self._lost(record.route))
-
-    def _lost(self, route: Route) -> Mapping[str, int]:
-        """Return predictor → requests that the gateway lost; empty if it does not tell."""
-        clusters = {
-            t.predictor: [cluster_name(route, t, protocol) for protocol in PROTOCOLS]
-            for t in route.targets
-        }
-        try:
-            found = self._parts.gateway.lost([n for names in clusters.values() for n in names])
-        except UnavailableError as error:
-            _log.warning("could not count the requests that the gateway lost: %s", error)
-            return {}
-        return {
-            predictor: sum(found[name].lost for name in names)
-            for predictor, names in clusters.items()
-        }
+        return asking.counts(
+            record.route, self._parts.servers, lost=asking.lost(record.route, self._parts.gateway)
+        )
 
     def servers(self, name: str, *, namespace: str) -> Mapping[str, tuple[Predictions, ...]]:
         """Return predictor → its ready servers. Empty when there is no such deployment."""

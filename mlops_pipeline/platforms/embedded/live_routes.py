@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from mlops_pipeline.clients import envoy, ports
+from mlops_pipeline.clients import envoy, http, ports
 from mlops_pipeline.clients.errors import FatalStateError, UnavailableError
 from mlops_pipeline.clients.files import PRIVATE, write_if_changed
 from mlops_pipeline.clients.waiting import wait_until
@@ -119,7 +119,7 @@ class LiveRoutes:
 
     def describe_other_program(self, port: int) -> str | None:
         """Name what answers on the port if it is not this Envoy with our routes."""
-        answer = envoy.probe(f"http://{ports.LOOPBACK}:{port}{envoy_config.PROBE_PATH}")
+        answer = http.probe(f"http://{ports.LOOPBACK}:{port}{envoy_config.PROBE_PATH}")
         if isinstance(answer, str):
             return answer
         instance = answer.headers.get(envoy_config.INSTANCE_HEADER, "")

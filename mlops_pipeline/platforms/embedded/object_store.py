@@ -2,6 +2,7 @@
 
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,8 @@ class SeaweedObjectStore(SupervisedLayer):
         self._ports = PortBook(self._state.ports, is_free=store_program.is_free)
         self._keys = StoreKeys(self._state.object_store / "s3.json", secrets=self._state.secrets)
         self._certificate = StoreCertificate(self._state.object_store)
+        self._missing: Sequence[str] = ()
+        """The marks that `describe_unready` did not find."""
 
     @property
     def preferred_port(self) -> int:
@@ -72,8 +75,8 @@ class SeaweedObjectStore(SupervisedLayer):
 
     def differences(self) -> tuple[str, ...]:
         """Say which objects of ours are missing, and whether the keys fit the settings."""
-        missing = self._missing_marks()
-        found = [f"these objects are missing: {', '.join(missing)}"] if missing else []
+        missing = ", ".join(self._missing)
+        found = [f"these objects are missing: {missing}"] if missing else []
         if self._settings.answers.enabled != (self._keys.find_writer() is not None):
             found.append("the key for the log of answers does not fit answers.enabled")
         return tuple(found)
@@ -210,15 +213,15 @@ class SeaweedObjectStore(SupervisedLayer):
     def describe_unready(self, process: SupervisedProcess) -> str | None:
         """Say what of its ports or of its answers is not as it should be."""
         port = self._ports.find("s3")
-        if deaf := self.describe_listening(process, port):
-            return deaf
         heard = ports.listeners(process.pid)
+        if deaf := self.describe_listening(process, port, heard=heard):
+            return deaf
         if strangers := sorted(ip for ip, _ in heard if ip != ports.LOOPBACK):
             return f"SeaweedFS listens on {', '.join(strangers)} beside {ports.LOOPBACK}"
         if open_port := self._certificate.describe_open(sorted(p for _, p in heard if p != port)):
             return open_port
         try:
-            self._missing_marks()
+            self._missing = self._missing_marks()
         except (UnavailableError, ConfigurationError) as error:
             return str(error)
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mlops_pipeline.clients import envoy, http, metrics_pages, ports, prediction
+from mlops_pipeline.clients import http, metrics_pages, ports, prediction
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.http import HttpAnswer
 from mlops_pipeline.clients.prediction import Predictions
@@ -107,7 +107,7 @@ _post = partial(http.post_json, timeout=_PROOF_TIMEOUT, headers=prediction.UNREC
 class Loopback:
     """What servers are asked on 127.0.0.1. Tests replace all of it."""
 
-    probe: Callable[[str], envoy.Answer | str] = envoy.probe
+    probe: Callable[[str], HttpAnswer | str] = http.probe
     """GET a URL; the answer, or why there is none."""
     listeners: Callable[[int], set[tuple[str, int]]] = ports.listeners
     """Return (address, port) of each listening socket of a process."""

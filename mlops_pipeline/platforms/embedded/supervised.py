@@ -194,9 +194,18 @@ class SupervisedLayer(ABC):
             hint=f"see `mlops-pipeline logs {self.name}`",
         )
 
-    def describe_listening(self, process: SupervisedProcess, port: int | None) -> str | None:
-        """Say on which ports the process listens if `port` is not among them."""
-        heard = ports.listeners(process.pid)
+    def describe_listening(
+        self,
+        process: SupervisedProcess,
+        port: int | None,
+        *,
+        heard: set[tuple[str, int]] | None = None,
+    ) -> str | None:
+        """Say on which ports the process listens if `port` is not among them.
+
+        `heard` are its (address, port), if they are known.
+        """
+        heard = ports.listeners(process.pid) if heard is None else heard
         if (ports.LOOPBACK, port) in heard:
             return None
         others = ", ".join(str(p) for _, p in sorted(heard)) or "nothing"

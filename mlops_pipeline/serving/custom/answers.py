@@ -121,7 +121,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _not_finite(where: str) -> ComponentError:
-    return ComponentError("NOT_FINITE", f"the answer of {where} has NaN or Infinity", status=400)
+    return ComponentError("NOT_FINITE", f"the answer of {where} has NaN or Infinity", status=500)
 
 
 def as_tags(tags: Any, where: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from mlops_pipeline.delivery.releases.evidence import (
     StepEvidence,
     Tally,
 )
-from mlops_pipeline.delivery.releases.state import Release
+from mlops_pipeline.delivery.releases.state import Decision, Release
 from mlops_pipeline.platforms.platform import PredictorCounts, ServerCounts
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -34,6 +34,8 @@ def release(plan: ReleaseSpec | None = None, **fields: Any) -> Release:
         plan=plan or ReleaseSpec("canary"),
         step_since=since,
     )
+    if fields.get("phase") in ("kept", "ended"):
+        made = replace(made, ended=Decision("promoted", "it is good", "somebody", since))
     return replace(made, **fields)
 
 
@@ -47,8 +49,8 @@ def step(
     number: int = 0,
     share: int = 25,
     *,
-    live: Mapping[Metric, Tally] | None = None,
-    replayed: Mapping[Metric, Tally] | None = None,
+    live: Mapping[Any, Tally] | None = None,
+    replayed: Mapping[Any, Tally] | None = None,
 ) -> StepEvidence:
     since = START.isoformat(timespec="seconds")
     return StepEvidence(number, share, since, live=live or {}, replayed=replayed or {})

@@ -22,7 +22,6 @@ from mlops_pipeline.delivery.releases.evidence import (
     Tally,
     accumulate,
     parse_evidence,
-    rebased,
     thinned,
     to_json,
 )
@@ -174,14 +173,6 @@ def test_evidence_of_another_release_is_dropped() -> None:
     assert _look(known, 5, [server("c", 9)], []).steps[0].live == {"errors": Tally()}
 
 
-def test_what_was_replayed_does_not_count() -> None:
-    known = _first(server("c", 0), server("s", 0))
-    counts = (predictor("iris-candidate", server("c", 45, 1), lost=2),)
-    known = rebased(known, counts, now=later(3))
-    known = _look(known, 5, [server("c", 47, 1)], [server("s", 8)], lost=(2, 0))
-    assert known.steps[0].live["errors"] == Tally(0, 2, 0, 8)
-
-
 # Slowness
 
 
@@ -250,6 +241,15 @@ def test_servers_with_other_limits_do_not_count_for_slowness() -> None:
     known = _look(known, 12, [replace(other, answered=5)], [server("s", 4)])
     assert _slowness(known) == Tally(0, 0, 0, 4)
     assert known.steps[0].live["errors"].candidate_answers == 5
+
+
+def test_a_server_that_is_still_loading_does_not_hide_the_others() -> None:
+    known = evidence(replace(step(share=5), slow_over=0.05))
+    loading = replace(server("c2", 0), slower={})
+    known = _look(known, 11, [server("c", 0), loading], [server("s", 0)])
+    slow = server("c", 5, slow=(5, 5, 5, 0, 0))
+    known = _look(known, 12, [slow, loading], [server("s", 4)])
+    assert _slowness(known) == Tally(5, 5, 0, 4)
 
 
 def test_a_candidate_with_all_traffic_is_compared_with_the_time_before() -> None:

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_pipeline.catalog.releasing import (
-    COMPETING,
     STRATEGIES,
     WHEN_SILENT,
     ReleaseSpec,
@@ -317,57 +316,59 @@ def test_a_person_who_promoted_in_spite_of_the_rate_is_not_overruled() -> None:
 # Any state
 
 
-def _tallies() -> st.SearchStrategy[dict[Any, Tally]]:
-    def tally(counts: tuple[int, ...]) -> Tally:
-        return Tally(min(counts[:2]), max(counts[:2]), min(counts[2:]), max(counts[2:]))
-
-    small = st.one_of(st.just(0), st.integers(0, 40), st.integers(0, 3000))
-    return st.dictionaries(
-        st.sampled_from(METRICS), st.tuples(small, small, small, small).map(tally)
-    )
+def _tally(counts: tuple[int, ...]) -> Tally:
+    return Tally(min(counts[:2]), max(counts[:2]), min(counts[2:]), max(counts[2:]))
 
 
-@st.composite
-def _states(draw: st.DrawFn) -> tuple[Release, Evidence, float]:
-    steps = st.tuples(
-        st.integers(1, 100), st.one_of(st.just(0), st.integers(0, 300)), st.floats(1, 1000)
-    )
-    plan = ReleaseSpec(
-        strategy=draw(st.sampled_from(STRATEGIES)),
-        steps=tuple(Step(*one) for one in draw(st.lists(steps, max_size=4))),
-        alpha=draw(st.floats(1e-6, 0.5)),
-        confidence=draw(st.floats(0.5, 0.999)),
-        max_errors=draw(st.floats(0.001, 0.9)),
-        max_slow=draw(st.floats(0.001, 0.9)),
-        max_disagreement=draw(st.one_of(st.none(), st.floats(0.01, 0.9))),
-        when_silent=draw(st.sampled_from(WHEN_SILENT)),
-        approval=draw(st.booleans()),
-        competing=draw(st.sampled_from(COMPETING)),
-    )
-    number = draw(st.integers(0, 5))
-    found = release(
-        plan,
-        phase=draw(st.sampled_from(("observing", "asking", "kept"))),
-        step=number,
-        step_since=draw(st.sampled_from(("", "yesterday", later(0).isoformat()))),
-        is_paused=draw(st.booleans()),
-        is_replayed=draw(st.booleans()),
-    )
-    shares = draw(st.lists(st.integers(1, 100), max_size=number + 2))
-    parts = [
-        step(n, share, live=draw(_tallies()), replayed=draw(_tallies()))
-        for n, share in enumerate(shares)
-    ]
-    return found, evidence(*parts), draw(st.sampled_from((0.0, 30.0, 1e4)))
+COUNT = st.one_of(st.just(0), st.integers(0, 40), st.integers(0, 3000))
+CLEAN = st.builds(Tally, st.integers(0, 2), st.integers(2, 3000), st.integers(0, 9), st.just(9000))
+EQUAL = st.builds(
+    lambda events, answers: Tally(events, answers, 3 * events, 3 * answers),
+    st.integers(0, 30),
+    st.integers(30, 600),
+)
+ANY = st.tuples(COUNT, COUNT, COUNT, COUNT).map(_tally)
+TALLIES = st.one_of(
+    st.dictionaries(st.sampled_from(METRICS), ANY),
+    st.fixed_dictionaries(dict.fromkeys(METRICS, CLEAN)),
+    st.fixed_dictionaries(dict.fromkeys(METRICS, EQUAL)),
+)
+STEPS = st.builds(Step, st.integers(1, 100), st.integers(0, 300), st.sampled_from((20.0, 1000.0)))
+PLANS = st.builds(
+    ReleaseSpec,
+    strategy=st.sampled_from(STRATEGIES),
+    steps=st.lists(STEPS, max_size=3).map(tuple),
+    alpha=st.sampled_from((1e-6, 0.01, 0.5)),
+    confidence=st.sampled_from((0.5, 0.95, 0.999)),
+    max_errors=st.sampled_from((0.001, 0.01, 0.2, 0.9)),
+    max_slow=st.sampled_from((0.01, 0.15, 0.9)),
+    max_disagreement=st.sampled_from((None, 0.01, 0.3)),
+    when_silent=st.sampled_from(WHEN_SILENT),
+    approval=st.booleans(),
+)
+RELEASES = st.builds(
+    release,
+    PLANS,
+    phase=st.sampled_from(("observing", "observing", "asking", "kept", "ended")),
+    step=st.integers(0, 3),
+    step_since=st.sampled_from(("", "yesterday", later(0).isoformat())),
+    is_paused=st.booleans(),
+    is_replayed=st.booleans(),
+)
+PARTS = st.lists(st.tuples(st.integers(1, 100), TALLIES, TALLIES), max_size=4)
 
 
 @settings(deadline=None, max_examples=150)
-@given(_states())
+@given(RELEASES, PARTS, st.sampled_from((0.0, 30.0, 1e4)))
 def test_every_state_has_an_answer_and_traffic_rises_only_with_evidence(
-    state: tuple[Release, Evidence, float],
+    of: Release, parts: list[Any], at: float
 ) -> None:
-    of, known, at = state
+    steps = [step(n, share, live=a, replayed=b) for n, (share, a, b) in enumerate(parts)]
+    known = evidence(*steps)
     action = next_step(of, known, now=later(at))
+    if of.phase == "ended":
+        assert isinstance(action, Finish)
+        return
     weighed = weigh(of, known)
     is_bad = any(
         w.log_e >= math.log(threshold(of.plan))

@@ -78,13 +78,13 @@ def _first_roll_back(
 ) -> tuple[NDArray[np.bool_], Counts]:
     """Return which releases are rolled back, and the candidate's answers until then."""
     releases = len(simulated[0].last)
-    product = np.zeros((releases, len(simulated[0].events)))
+    product: Floats = np.zeros((releases, len(simulated[0].events)))
     is_back, until = np.zeros(releases, bool), np.zeros(releases, np.int64)
     rows = np.arange(releases)
     for found, share in zip(simulated, shares, strict=True):
         observed = found.answers[0] / (found.answers[0] + found.answers[1])
         null = np.maximum(share, observed if is_observed else np.zeros_like(observed))
-        hits = np.zeros(found.answers[0].shape, bool)
+        hits: NDArray[np.bool_] = np.zeros(found.answers[0].shape, bool)
         for metric, (candidate, stable) in enumerate(found.events):
             hits |= _hits(candidate, candidate + stable, null, needed - product[:, metric])
         hits &= np.arange(hits.shape[1]) <= found.last[:, None]
@@ -113,7 +113,7 @@ def _hits(k: Counts, n: Counts, null: Floats, needed: Floats) -> NDArray[np.bool
     hits = (k > 0) & (null < 1) & (rate > null) & (largest >= needed[:, None])
     where = np.nonzero(hits)
     hits[where] = _log_e(k[where], n[where], null[where]) >= needed[where[0]]
-    return hits
+    return np.asarray(hits, bool)
 
 
 def _roll_backs(
@@ -148,6 +148,16 @@ def _power(share: float) -> tuple[float, float]:
     return float(is_back.mean()), float(np.median(np.where(is_back, until, np.inf)))
 
 
+def _power_of_limit(limit: float) -> tuple[float, float]:
+    """Return the same where the candidate has all traffic and is held against a limit."""
+    events = np.random.default_rng(7).binomial(LOOK, 0.05, (2000, 300 // LOOK)).cumsum(1)
+    answers = np.arange(LOOK, 301, LOOK)[None, :].repeat(2000, 0)
+    needed = np.full(2000, math.log(threshold(ReleaseSpec("blue_green"))))
+    hits = _hits(events, answers, np.full(events.shape, limit), needed)
+    until = np.where(hits.any(1), (hits.argmax(1) + 1) * LOOK, np.inf)
+    return float(hits.any(1).mean()), float(np.median(until))
+
+
 def test_the_arrays_have_the_e_values_of_the_function() -> None:
     random = np.random.default_rng(6)
     n = random.integers(0, 200, 300)
@@ -178,7 +188,7 @@ def _decide(plan: ReleaseSpec, parts: list[Simulated], row: int) -> tuple[bool, 
                 metric: Tally(int(both[0][row, look]), candidate, int(both[1][row, look]), stable)
                 for metric, both in zip(("errors", "slow"), found.events, strict=True)
             }
-            new = step(number, spec.share, live=live)  # type: ignore[arg-type]
+            new = step(number, spec.share, live=live)
             now = evidence(*known.steps, new)
             if isinstance(next_step(release(plan, step=number), now, now=later(20)), RollBack):
                 return True, done + candidate
@@ -267,12 +277,11 @@ def _with_one_event(limit: float) -> int:
 
 def test_the_page_has_the_events_that_roll_back_and_how_soon_they_come() -> None:
     rows = []
-    for share in POWER:
-        needed = [events_needed(share, alpha / 2) for alpha in (0.01, 0.001)]
-        power, median = _power(share)
-        rows.append(
-            [f"{100 * share:g} %", *map(str, needed), f"{100 * power:.1f} %", f"{median:.0f}"]
-        )
+    cases = [(f"{100 * share:g} %", share, _power(share)) for share in POWER]
+    cases.append(("100 %, limit 1 %", 0.01, _power_of_limit(0.01)))
+    for name, null, (power, median) in cases:
+        needed = [str(events_needed(null, alpha / 2)) for alpha in (0.01, 0.001)]
+        rows.append([name, *needed, f"{100 * power:.1f} %", f"{median:.0f}"])
     assert _table("How soon is a bad version rolled back") == rows
 
 

@@ -50,7 +50,7 @@ def test_the_e_value_is_the_likelihood_ratio_averaged_over_the_alternatives(
 
 @settings(deadline=None)
 @given(
-    n=st.integers(0, 60),
+    n=st.integers(0, 40),
     null=st.floats(0.001, 0.999),
     worth=st.floats(0, 1),
 )
@@ -59,9 +59,9 @@ def test_its_mean_is_at_most_1_for_every_candidate_that_is_no_worse(
 ) -> None:
     from scipy.stats import binom
 
-    p = null * worth
-    mean = sum(binom.pmf(k, n, p) * math.exp(log_e_value(k, n, null)) for k in range(n + 1))
-    assert mean <= 1 + 1e-6
+    chances = binom.pmf(range(n + 1), n, null * worth)
+    values = [math.exp(log_e_value(k, n, null)) for k in range(n + 1)]
+    assert sum(chances * values) <= 1 + 1e-6
 
 
 @settings(deadline=None)
@@ -175,4 +175,4 @@ def test_definitions_do_not_import_scipy_for_them() -> None:
     modules = ("statistics", "evidence", "weighing", "machine")
     names = ", ".join(f"mlops_pipeline.delivery.releases.{module}" for module in modules)
     code = f"import sys, {names}; sys.exit('scipy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], timeout=110, check=False).returncode == 0

@@ -9,6 +9,7 @@ from mlops_pipeline.platforms.embedded import envoy_config
 from mlops_pipeline.platforms.embedded.envoy_clusters import clusters
 from mlops_pipeline.platforms.embedded.envoy_discovery import version_of
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target
+from mlops_pipeline.platforms.sticky import Sticky
 from mlops_pipeline.serving.grpc_operations import OPERATIONS
 
 
@@ -19,9 +20,9 @@ def target(
     return Target(name, "abc", traffic, shadow, endpoints)
 
 
-def table(*targets: Target) -> list[dict[str, Any]]:
+def table(*targets: Target, sticky: Sticky | None = None) -> list[dict[str, Any]]:
     """Return the routes of one deployment: HTTP, gRPC."""
-    text = envoy_config.routes([Route("ns", "iris", targets)], instance="me")
+    text = envoy_config.routes([Route("ns", "iris", targets, sticky)], instance="me")
     found: list[dict[str, Any]] = json.loads(text)["resources"][0]["virtual_hosts"][0]["routes"]
     assert found[0]["match"] == {"path": envoy_config.PROBE_PATH}
     assert [route["direct_response"]["status"] for route in found[-2:]] == [404, 404]
@@ -51,7 +52,87 @@ def test_grpc_is_routed_by_its_headers_as_in_istio() -> None:
 def test_traffic_becomes_weights_and_none_gets_no_weight() -> None:
     http, _ = table(target("a", traffic=90), target("b", traffic=10), target("c", traffic=0))
     weights = {c["name"]: c["weight"] for c in http["route"]["weighted_clusters"]["clusters"]}
-    assert weights == {"ns/iris/a/abc/http": 90, "ns/iris/b/abc/http": 10}
+    assert weights == {"ns/iris/a/abc/http/chosen": 90, "ns/iris/b/abc/http/chosen": 10}
+
+
+def attempts(*targets: Target) -> dict[str, list[str]]:
+    """Return the predictor that a split chose → the predictors of its composite cluster."""
+    found = json.loads(clusters([Route("ns", "iris", targets)]))["resources"]
+    names = {c["name"] for c in found}
+    composites = {
+        c["name"]: [entry["name"] for entry in c["cluster_type"]["typed_config"]["clusters"]]
+        for c in found
+        if "cluster_type" in c
+    }
+    assert {name for tried in composites.values() for name in tried} <= names
+    return {
+        name.split("/")[2]: [cluster.split("/")[2] for cluster in tried]
+        for name, tried in composites.items()
+        if name.endswith("/http/chosen")
+    }
+
+
+def test_a_request_that_one_predictor_loses_is_tried_on_the_others_by_their_shares() -> None:
+    two = target("a", traffic=95), target("b", traffic=5)
+    # The last one is no attempt: Envoy goes on to it where a cluster before it was removed.
+    assert attempts(*two) == {"a": ["a", "b", "a", "a"], "b": ["b", "a", "a", "b"]}
+    three = target("a", traffic=10), target("b", traffic=20), target("c", traffic=70)
+    assert attempts(*three) == {
+        "a": ["a", "c", "b", "a"],
+        "b": ["b", "c", "a", "b"],
+        "c": ["c", "b", "a", "c"],
+    }
+    four = (*three[:2], target("c", traffic=30), target("d", traffic=40))
+    assert attempts(*four)["a"] == ["a", "d", "c", "a"]
+
+
+def test_every_predictor_of_a_split_has_its_composite_clusters_and_no_other_has() -> None:
+    split = target("a", traffic=95), target("b", traffic=5), target("c", shadow=True)
+    text = envoy_config.routes([Route("ns", "iris", split)], instance="me")
+    named = set(re.findall(r'"(ns/iris/[^"]+)"', text))
+    found = json.loads(clusters([Route("ns", "iris", split)]))["resources"]
+    assert named <= {cluster["name"] for cluster in found}
+    assert attempts(target("a"), target("b", traffic=0), target("c", shadow=True)) == {}
+
+
+def test_only_a_split_is_retried_after_503_and_with_a_large_body() -> None:
+    for alone in table(target(), target("b", shadow=True)):
+        assert alone["route"]["retry_policy"]["retry_on"] == "connect-failure,refused-stream,reset"
+        assert alone["route"]["retry_policy"]["num_retries"] == 2
+        assert set(alone) == {"match", "route"}
+    for several in table(target("a", traffic=95), target("b", traffic=5)):
+        policy = several["route"]["retry_policy"]
+        assert policy["retry_on"].endswith(",reset,retriable-status-codes,unavailable")
+        assert (policy["retriable_status_codes"], policy["num_retries"]) == ([503], 2)
+        assert several["request_body_buffer_limit"] == 64 << 20
+
+
+def test_a_split_is_sticky_by_a_header() -> None:
+    targets = target("a", traffic=95), target("b", traffic=5)
+    for route in table(*targets, sticky=Sticky("header", "x-user")):
+        assert route["route"]["weighted_clusters"]["use_hash_policy"]
+        assert route["route"]["hash_policy"] == [{"header": {"header_name": "x-user"}}]
+    for route in table(target(), sticky=Sticky("header", "x-user")):
+        assert "hash_policy" not in route["route"]
+
+
+def test_a_client_without_the_cookie_of_a_sticky_split_gets_one() -> None:
+    targets = target("a", traffic=95), target("b", traffic=5)
+    http, http_without, grpc, grpc_without = table(*targets, sticky=Sticky("cookie", "user"))
+    for with_cookie, without, path in (
+        (http, http_without, "/seldon/ns/iris/"),
+        (grpc, grpc_without, "/"),
+    ):
+        (matcher,) = with_cookie["match"].pop("cookies")
+        assert matcher["name"] == "user"
+        assert with_cookie["match"] == without["match"]
+        assert with_cookie["route"]["hash_policy"] == [{"cookie": {"name": "user"}}]
+        header = {"header_name": envoy_config.RANDOM_HEADER}
+        assert without["route"]["hash_policy"] == [{"header": header}]
+        (given,) = without["response_headers_to_add"]
+        value = f"user=%REQ({envoy_config.RANDOM_HEADER})%; Path={path}; Max-Age=2592000; "
+        assert given["header"]["key"] == "set-cookie"
+        assert given["header"]["value"].startswith(value)
 
 
 def test_a_predictor_without_servers_leaves_its_share_to_the_others() -> None:

@@ -1,9 +1,10 @@
 """What the fake gateway promises, Envoy keeps."""
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from mlops_pipeline.clients.errors import FatalStateError
 from mlops_pipeline.clients.waiting import wait_until
 from mlops_pipeline.platforms.embedded.gateway import EnvoyGateway
+from mlops_pipeline.platforms.embedded.gateway_counts import LostRequests
 from mlops_pipeline.platforms.embedded.interfaces import Gateway
 from mlops_pipeline.platforms.embedded.records import Record, Records
 from mlops_pipeline.platforms.embedded.routing import Endpoint, Route, Target, cluster_name
@@ -58,6 +60,31 @@ class Place:
 
     def publish(self, *routes: Route) -> tuple[bool, bool]:
         return self.gateway.publish("clusters", routes), self.gateway.publish("routes", routes)
+
+    def split(self) -> Route:
+        """Return a route to the server and to a predictor that refuses each connection."""
+        (server,) = self.route("split").targets
+        with socket.create_server(("127.0.0.1", 0)) as closed:
+            port = closed.getsockname()[1]
+        refusing = replace(
+            server, predictor="refusing", endpoints=(Endpoint("server-refusing", port, port),)
+        )
+        targets = (replace(server, traffic=50), replace(refusing, traffic=50))
+        return Route("seldon", "split", targets)
+
+    def ask(self, route: Route, *, times: int) -> None:
+        """Send requests to a split whose second predictor answers none; each is answered."""
+        if isinstance(self.gateway, FakeGateway):
+            answering, refusing = (cluster_name(route, t, "http") for t in route.targets)
+            half = times // 2
+            self.gateway.losses[answering] = LostRequests(times - half, 0)
+            self.gateway.losses[refusing] = LostRequests(half, half)
+            return
+        url = f"{self.gateway.url()}/seldon/{route.namespace}/{route.name}/predict"
+        ANSWERED.set()
+        with httpx.Client(timeout=30) as client:
+            for _ in range(times):
+                client.post(url).raise_for_status()
 
     @contextmanager
     def request(self, route: Route) -> Iterator[None]:
@@ -149,6 +176,21 @@ def test_active_requests_are_counted_by_cluster(place: Place) -> None:
         wait_until("the request", describe_unready, timeout=10)
         assert place.gateway.active(["seldon/other/default/abc/http"]) == 0
     assert place.gateway.active([name]) == 0
+
+
+def test_lost_requests_are_counted_by_cluster(place: Place) -> None:
+    route = place.split()
+    names = [cluster_name(route, target, "http") for target in route.targets]
+    place.publish(route)
+    before = place.gateway.lost(names)
+    assert place.gateway.lost(["seldon/other/default/abc/http"]) == {
+        "seldon/other/default/abc/http": LostRequests(0, 0)
+    }
+    place.ask(route, times=20)
+    after = place.gateway.lost(names)
+    requests = [after[name].requests - before[name].requests for name in names]
+    assert sum(requests) == 20
+    assert [after[name].lost - before[name].lost for name in names] == [0, requests[1]]
 
 
 def test_what_it_refuses_is_a_fatal_state(place: Place) -> None:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mlops_pipeline.platforms.embedded.servers import ServerSet
 from mlops_pipeline.platforms.embedded.state import EmbeddedFolder
 from mlops_pipeline.platforms.seldon import SeldonDeployment, parse
 from mlops_pipeline.platforms.signing import Signing
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION, Sticky
 from mlops_pipeline.serving.artifact import MOST_BYTES
 from mlops_pipeline.settings.signing import SigningSettings
 from mlops_pipeline_tests.fakes.object_store import FakeObjectStore
@@ -172,6 +174,13 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     records.remove("iris", namespace="ns")
     records.remove("iris", namespace="ns")
     assert records.list() == ()
+
+
+def test_a_record_keeps_what_its_split_is_sticky_by(tmp_path: Path) -> None:
+    given = deployment().annotated({STICKY_ANNOTATION: "cookie:user"})
+    route = replace(record().route, sticky=Sticky("cookie", "user"))
+    Records(tmp_path).save(Record(given, route))
+    assert Records(tmp_path).routes() == (route,)
 
 
 @pytest.mark.parametrize("content", ["", "a: [", "manifest: {}\nroute: []", "[]"])

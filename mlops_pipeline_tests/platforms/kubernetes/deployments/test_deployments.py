@@ -37,6 +37,7 @@ from mlops_pipeline.platforms.seldon import (
     between,
     parse,
 )
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
 from mlops_pipeline.settings.kind import KindSettings
 from mlops_pipeline_tests.fakes.clocks import FakeClock
 from mlops_pipeline_tests.fakes.engine import FakeEngine
@@ -809,6 +810,15 @@ def test_what_the_operator_cannot_make_ends_the_wait_in_its_words(world: World) 
 
 
 # What is refused before anything is changed
+
+
+def test_a_sticky_split_is_refused_before_anything_is_changed(world: World) -> None:
+    world.deployments.apply(deployment())
+    before = world.spec()
+    sticky = deployment(predictor("two")).annotated({STICKY_ANNOTATION: "header:x-user"})
+    with pytest.raises(InvalidManifestError, match="Seldon's operator writes the VirtualService"):
+        world.deployments.apply(sticky)
+    assert world.spec() == before
 
 
 def test_the_webhooks_words_are_passed_on(world: World) -> None:

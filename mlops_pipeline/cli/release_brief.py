@@ -1,0 +1,40 @@
+"""A release that goes on, in one sentence: a part of `status`."""
+
+from pydantic import BaseModel
+
+from mlops_pipeline.catalog.registry import RegisteredModel
+from mlops_pipeline.cli.context import Context
+from mlops_pipeline.cli.releasing import releases_of
+from mlops_pipeline.clients.errors import IntegrityError, PipelineError
+from mlops_pipeline.delivery.releases.driver import Progress
+
+
+class ReleaseBrief(BaseModel):
+    """A release that goes on: `share` is the percent of the requests that its candidate gets."""
+
+    id: str
+    candidate: str
+    share: int
+    sentence: str
+
+
+def find_brief(context: Context, model: RegisteredModel, *, has_store: bool) -> ReleaseBrief | None:
+    """Return the release that goes on, or None. Without a store, its evidence is not read."""
+    releases = releases_of(context, model, "status")
+    try:
+        found = releases.find()
+    except IntegrityError as error:
+        return ReleaseBrief(id="", candidate="", share=0, sentence=str(error))
+    except PipelineError:
+        return None  # The layers say what does not answer.
+    if found is None:
+        return None
+    sentence = Progress(found).describe()
+    try:
+        if has_store:
+            sentence = releases.look().describe()
+    except PipelineError as error:
+        sentence = f"{sentence}; its evidence is unknown: {error}"
+    return ReleaseBrief(
+        id=found.id, candidate=found.candidate, share=found.share, sentence=sentence
+    )
