@@ -192,8 +192,7 @@ class Transition:
     def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
         placed = self._manifests.place(step.deployment, self._before)
-        start = self._parts.clock.now()
-        wanted, resource = self._wanted, self.applied
+        start, wanted, resource = self._parts.clock.now(), self._wanted, self.applied
         awaited = None if step.waits_for_route else {p.name for p in self._placed.spec.predictors}
 
         def describe() -> str | None:
