@@ -17,10 +17,12 @@ import pytest
 from mlops_pipeline.catalog.registry import load_catalog
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
 from mlops_pipeline.catalog.spec import ModelSpec
+from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.clients.kubernetes import (
     DESTINATION_RULE,
     POD,
     SELDON_DEPLOYMENT,
+    STATEFUL_SET,
     KubernetesApi,
 )
 from mlops_pipeline.clients.prediction import Predictions
@@ -43,6 +45,7 @@ pytestmark = pytest.mark.kind
 
 _log = logging.getLogger(__name__)
 NAMESPACE = "releases-test"
+STORAGE = "mlops-storage"
 ROW = [5.1, 3.5, 1.4, 0.2]
 PLAN = ReleaseSpec(
     strategy="canary",
@@ -287,6 +290,56 @@ def test_a_promotion_is_taken_back_while_the_former_version_is_kept(rig: Rig) ->
         rig.deploy(rig.candidate)
         _log.info("replaced in %.1f s", time.monotonic() - start)
     assert rig.seen() == [("default", rig.candidate.digest, 100, 1, "ready")]
+
+
+@contextmanager
+def _without_store(rig: Rig) -> Iterator[None]:
+    """Stop the object store, and start it again."""
+
+    def scale(replicas: int) -> None:
+        change = {"spec": {"replicas": replicas}}
+        rig.api.patch(STATEFUL_SET, "seaweedfs", change, namespace=STORAGE)
+
+    def describe_answer() -> str | None:
+        try:
+            rig.platform.object_store().sizes("models", "nothing/")
+        except PipelineError as error:
+            return str(error)
+        return None
+
+    scale(0)
+    try:
+        wait_until(
+            "the end of the store",
+            lambda: "it runs" if rig.api.list(POD, namespace=STORAGE) else None,
+            timeout=60,
+        )
+        yield
+    finally:
+        scale(1)
+        wait_until("the store", describe_answer, timeout=120, interval=1)
+
+
+def test_an_abort_needs_no_object_store(rig: Rig) -> None:
+    rig.deploy(rig.stable)
+    before = rig.pods()
+    releases = rig.releases()
+    with rig.load():
+        releases.begin(rig.candidate)
+        with _without_store(rig):
+            ended = rig.releases().abort("the store is away")
+            assert ended.decision is not None
+            assert ended.decision.outcome == "aborted"
+            assert rig.seen() == [("default", rig.stable.digest, 100, 1, "ready")]
+            found = releases.find()
+            assert found is not None
+            assert found.phase == "ended"
+        assert releases.advance().release is None
+        rig.settle()
+    assert rig.pods() == before
+    assert releases.find() is None
+    (record, *_) = records.history(spec_of(PLAN), rig.platform)
+    assert (record.decision.outcome, record.decision.reason) == ("aborted", "the store is away")
 
 
 class Killing(HoldoutProof):

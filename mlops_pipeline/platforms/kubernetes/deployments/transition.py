@@ -106,21 +106,19 @@ class Transition:
             waited = False
             for step in steps:
                 self._require_untouched()
-                if step.moves and step is not steps[-1]:
-                    self._told = self._wanted
                 self._apply(step)
                 waited |= self._wait(step, stale={} if done else stale)
                 is_last = step is steps[-1]
-                if not is_last and not self._unproved:
+                if proof is not None and not done:
+                    self._prove_alone(proof, step)
+                is_quiet = step.waits_for_route and not step.moves
+                if not is_last and (is_quiet or not self._unproved):
                     self._let_route_arrive(step)
-                if proof is not None:
-                    if not done:
-                        self._prove_alone(proof, step)
-                    if not self._is_proved and (step.moves or is_last):
-                        proof.exposed()
-                        self._is_proved = True
-                        if not is_last and self._answers_alike:
-                            self._let_route_arrive(step)
+                if proof is not None and not self._is_proved and (step.moves or is_last):
+                    proof.exposed()
+                    self._is_proved = True
+                    if not is_last and self._unproved and self._answers_alike:
+                        self._let_route_arrive(step)
                 done.append(step)
             if waited and self._before is not None and not self._unproved:
                 # The gateway may still send requests to pods that were replaced under their name.
@@ -167,6 +165,8 @@ class Transition:
 
     def _apply(self, step: Stage) -> None:
         """Apply, and retry while Seldon's webhook does not answer yet."""
+        if step.moves:
+            self._told = self._wanted
         wanted, is_last = self._wanted, step.deployment is self._wanted
         self._sent = manifest = self._manifests.render(
             step.deployment,
@@ -191,8 +191,8 @@ class Transition:
 
     def _wait(self, step: Stage, *, stale: Mapping[str, int], timeout: float | None = None) -> bool:
         """Wait until the step is rolled out and routed. Return whether that was necessary."""
-        start, placed = self._parts.clock.now(), self._place(step)
-        wanted, resource = self._wanted, self.applied
+        placed = self._manifests.place(step.deployment, self._before)
+        start, wanted, resource = self._parts.clock.now(), self._wanted, self.applied
         awaited = None if step.waits_for_route else {p.name for p in self._placed.spec.predictors}
 
         def describe() -> str | None:
@@ -268,6 +268,7 @@ class Transition:
         if before is None:
             self._api.delete(SELDON_DEPLOYMENT, wanted.name, namespace=wanted.namespace)
             return
+        self._told = self._manifests.find_told(before)
         failed = steps[min(len(done), len(steps) - 1)]
         # The step before the traffic moved still has the predictors that had it.
         if failed.moves and done and done[-1].waits_for_route and not done[-1].moves:
@@ -299,15 +300,14 @@ class Transition:
     def _let_route_arrive(self, step: Stage) -> None:
         """Wait until the gateway has received the route of a step that was rolled out.
 
-        The next step may remove where the previous route led to: if the gateway receives both
-        changes at once, it removes the destination first, and answers 503.
+        The next step may give traffic to a predictor that the gateway does not know yet. Or it may
+        remove where the previous route led to: if the gateway receives both changes at once, it
+        removes the destination first. Both are answered with 503.
         """
-        if shown := _shown_in_answers(self._place(step), self.applied):
+        placed = self._manifests.place(step.deployment, self._before)
+        if shown := _shown_in_answers(placed, self.applied):
             self._route.wait_until_only(shown)
         self._parts.clock.sleep(_ROUTE_DELAY)
-
-    def _place(self, step: Stage) -> SeldonDeployment:
-        return self._manifests.place(step.deployment, self._before)
 
 
 def _find_untouched(api: KubernetesApi, wanted: SeldonDeployment, applied: Manifest) -> Manifest:
