@@ -178,6 +178,11 @@ def _of_server(server: "ServerSpec", framework: object) -> Iterator[str]:
                 f"server.{field} is {name!r}; use at most {length} lower-case letters, digits and "
                 "-, starting with a letter"
             )
+    if str(server.predictor).endswith(releasing.ROLES):
+        yield (
+            f"server.predictor is {server.predictor!r}; releases call predictors "
+            f"{' and '.join(f'NAME{role}' for role in releasing.ROLES)}: use another name"
+        )
     if not _is_whole(server.replicas, least=0) or server.replicas > _MOST_REPLICAS:
         yield f"server.replicas is {server.replicas!r}; allowed: 0 to {_MOST_REPLICAS}"
     if not all(_is_pair(pair) for pair in _items(server.parameters)):

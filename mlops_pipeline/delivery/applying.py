@@ -24,7 +24,6 @@ from mlops_pipeline.delivery.desired import without_desired
 from mlops_pipeline.delivery.history import Refusals, find_store, record_end, record_serving
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import ModelRef
-from mlops_pipeline.delivery.releases.state import without_release
 from mlops_pipeline.delivery.rolling_back import find_refusals, refused
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Platform
@@ -98,7 +97,7 @@ def apply_manifest(
             no signature that counts.
     """
     checked = checked or check_manifest(deployment, platform=platform, judging=judging)
-    deployment = without_release(without_desired(deployment))
+    deployment = without_desired(deployment)
     before = platform.deployments.find(deployment.name, namespace=deployment.namespace)
     change = platform.deployments.apply(deployment)
     record_serving(before, deployment, platform=platform, by=judging.by, accepted=checked.accepted)

@@ -20,6 +20,7 @@ from mlops_pipeline.clients.errors import DAMAGES, IntegrityError
 from mlops_pipeline.clients.s3 import Objects
 from mlops_pipeline.delivery.artifacts import BUCKET, artifact_store, ref_to
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases.state import RELEASE_ANNOTATION
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import DIGEST_ANNOTATION, SeldonDeployment
@@ -97,8 +98,12 @@ def read_annotations(annotations: Mapping[str, str]) -> Desired | None:
 
 
 def without_desired(deployment: SeldonDeployment) -> SeldonDeployment:
-    """Return a manifest without the desired state that an export of a deployment brings along."""
-    ours = (BY_ANNOTATION, SINCE_ANNOTATION, PINNED_ANNOTATION, REVISION_ANNOTATION)
+    """Return a manifest without the desired state that an export of a deployment brings along.
+
+    It has no release either: that belongs to the deployment that was exported.
+    """
+    desired = (BY_ANNOTATION, SINCE_ANNOTATION, PINNED_ANNOTATION, REVISION_ANNOTATION)
+    ours = (*desired, RELEASE_ANNOTATION)
     kept = {k: text for k, text in deployment.metadata.annotations.items() if k not in ours}
     if len(kept) == len(deployment.metadata.annotations):
         return deployment

@@ -131,6 +131,8 @@ def test_without_a_release_nothing_but_the_deployment_is_read(world: World) -> N
 
 
 def test_a_tick_counts_and_says_what_is_missing(released: World) -> None:
+    # Where the gateway tells what it lost, a restart of a server is no failed answer.
+    released.graph.platform.deployments.lost = {"default": 0, "default-candidate": 0}
     assert "0 of 10 answers" in str(released.tick())
     released.count("default-candidate", 7)
     assert "7 of 10 answers; 3 are missing" in str(released.tick())

@@ -11,7 +11,6 @@ from mlops_pipeline.delivery.adopting import adopt
 from mlops_pipeline.delivery.artifacts import check_for_servers, ref_to
 from mlops_pipeline.delivery.choosing import Choice
 from mlops_pipeline.delivery.deploying import deploy, deployed_ref, seldon_deployment, url_of
-from mlops_pipeline.delivery.desired import DesiredState
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.judging import Judge
 from mlops_pipeline.delivery.references import DeploymentRef, ModelRef
@@ -76,11 +75,9 @@ def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
         if running is not None:
             releases.supersede(running, f"{choice.ref.digest[:12]} was deployed instead")
         return Delivered(deployment, change, Progress(None))
-    if choice.ends_pin:
-        DesiredState(spec, platform).unpin(by=judge.by)
     adopt(platform)
     check_for_servers(judge.artifacts, choice.ref, they_verify=platform.verifies_when_loading)
-    return _delivered(spec, platform, releases.begin(choice.ref))
+    return _delivered(spec, platform, releases.begin(choice.ref, ends_pin=choice.ends_pin))
 
 
 def _settle(releases: Releases, *, may_fail: bool) -> None:

@@ -26,7 +26,15 @@ from mlops_pipeline.delivery.releases.machine import (
     RollBack,
     Wait,
 )
-from mlops_pipeline.delivery.releases.state import UNDONE, Decision, Outcome, Release, find_release
+from mlops_pipeline.delivery.releases.state import (
+    MOST_REASON,
+    UNDONE,
+    Decision,
+    Outcome,
+    Release,
+    find_release,
+    new_release,
+)
 from mlops_pipeline.delivery.releases.traffic import Traffic, require_something
 from mlops_pipeline.delivery.releases.watching import Watcher
 from mlops_pipeline.delivery.releases.weighing import with_look
@@ -111,7 +119,7 @@ class Releases:
         """
         return find_release(self._traffic.find())
 
-    def begin(self, ref: ModelRef) -> Progress:
+    def begin(self, ref: ModelRef, *, ends_pin: bool = False) -> Progress:
         """Start the artifact beside what serves, prove it alone, and give it the first share.
 
         A release that goes on is superseded: its stable version stays the stable one.
@@ -122,16 +130,16 @@ class Releases:
             PipelineError: the candidate does not start, or answers other scores; the stable version
                 keeps all traffic.
         """
+        if ends_pin:
+            self._traffic.unpin()
         there = require_something(self._traffic.find(), ref)
         former = find_release(there)
-        release = Release(
-            id=f"{self._now():%Y%m%dT%H%M%SZ}-{ref.digest[:12]}",
-            candidate=ref.digest,
+        release = new_release(
+            self._spec.release,
+            ref.digest,
             stable=self._traffic.find_stable(there).digest,
             by=self._by,
-            since=self._stamp(),
-            plan=replace(self._spec.release, steps=self._spec.release.effective_steps()),
-            step_since=self._stamp(),
+            now=self._now(),
         )
         self._traffic.start(there, release)
         if former is not None:
@@ -150,14 +158,7 @@ class Releases:
             return Progress(None)
         if release.phase == "ended":
             return Progress(release, Finish("the record of the release is not written yet"))
-        if moved := self._traffic.describe_move(there, release):
-            return Progress(release, Wait(moved, needs_person=True))
-        if dead := self._watcher.describe_dead(there, release):
-            return Progress(release, RollBack(dead))
-        evidence = self._watcher.observe(there, release)
-        action = self._watcher.decide(release, evidence)
-        if not isinstance(action, RollBack) and (edited := self._traffic.describe_edit()):
-            action = Wait(edited, needs_person=True)
+        action, evidence = self._watcher.look(there, release)
         return Progress(release, action, evidence=evidence)
 
     def watch(self) -> Progress:
@@ -195,7 +196,9 @@ class Releases:
         Raises:
             ConfigurationError: no release goes on.
         """
-        return self._promote(self._require_running(), f"{self._by} promoted it")
+        return self._promote(
+            _require_running(self.find(), self._spec.name), f"{self._by} promoted it"
+        )
 
     def abort(self, reason: str = "") -> Progress:
         """Give all traffic back to the stable version; also after a promotion, while it is kept.
@@ -224,7 +227,7 @@ class Releases:
         Raises:
             ConfigurationError: no release goes on.
         """
-        return self._write(self._require_running().changed(is_paused=True))
+        return self._write(_require_running(self.find(), self._spec.name).changed(is_paused=True))
 
     def resume(self) -> Progress:
         """Go on after a pause or a question; the time of the step starts again.
@@ -232,7 +235,7 @@ class Releases:
         Raises:
             ConfigurationError: no release goes on.
         """
-        release = self._require_running()
+        release = _require_running(self.find(), self._spec.name)
         again = {"phase": "observing", "reason": "", "step_since": self._stamp()}
         return self._write(release.changed(is_paused=False, **again))
 
@@ -328,17 +331,17 @@ class Releases:
         self._traffic.write(release)
         return Progress(release)
 
-    def _require_running(self) -> Release:
-        release = self.find()
-        if release is None or release.ended is not None:
-            raise _none(self._spec.name)
-        return release
-
     def _decision(self, outcome: Outcome, reason: str) -> Decision:
-        return Decision(outcome, reason, self._by, self._stamp())
+        return Decision(outcome, reason[:MOST_REASON], self._by, self._stamp())
 
     def _stamp(self) -> str:
         return self._now().isoformat(timespec="seconds")
+
+
+def _require_running(release: Release | None, model: str) -> Release:
+    if release is None or release.ended is not None:
+        raise _none(model)
+    return release
 
 
 def _none(model: str) -> ConfigurationError:

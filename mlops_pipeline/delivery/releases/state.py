@@ -6,6 +6,7 @@ The annotation exists exactly as long as the release goes on; its end is in the 
 
 import json
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step, faults
@@ -14,7 +15,8 @@ from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 RELEASE_ANNOTATION = "mlops-pipeline/release"
 """On the metadata of a deployment: the state of the release, JSON of at most 8 KB."""
-MOST_BYTES = 8_192
+MOST_REASON = 1_000
+"""Characters of a reason that are kept."""
 CANDIDATE = "candidate"
 """Appended to the name of a predictor: that of the candidate's predictor during a release."""
 UNDONE = "-undone"
@@ -86,11 +88,29 @@ class Release:
 
     def changed(self, **fields: Any) -> "Release":
         """Return the next state, with a higher revision."""
+        if len(reason := fields.get("reason", "")) > MOST_REASON:
+            fields["reason"] = f"{reason[: MOST_REASON - 1]}…"
         return replace(self, revision=self.revision + 1, **fields)
 
     def annotations(self) -> dict[str, str]:
         """Return the annotation of the deployment's metadata."""
         return {RELEASE_ANNOTATION: json.dumps(asdict(self), separators=(",", ":"))}
+
+
+def new_release(
+    plan: ReleaseSpec, candidate: str, *, stable: str, by: str, now: datetime
+) -> Release:
+    """Return a release that begins now, with the steps of its plan written out."""
+    time = now.isoformat(timespec="seconds")
+    return Release(
+        id=f"{now:%Y%m%dT%H%M%SZ}-{candidate[:12]}",
+        candidate=candidate,
+        stable=stable,
+        by=by,
+        since=time,
+        plan=replace(plan, steps=plan.effective_steps()),
+        step_since=time,
+    )
 
 
 def find_release(deployment: SeldonDeployment | None) -> Release | None:

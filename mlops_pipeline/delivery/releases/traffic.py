@@ -47,6 +47,10 @@ class Traffic:
             return versions.candidate if running.phase == "kept" else versions.require_stable()
         return _most_served(there)
 
+    def unpin(self) -> None:
+        """End a pin, so that another artifact may be released."""
+        DesiredState(self._spec, self._platform).unpin(by=self._by)
+
     def start(self, there: SeldonDeployment, release: Release) -> None:
         """Start the candidate beside the stable version, prove it, and give it the first share.
 

@@ -8,7 +8,7 @@ from mlops_pipeline.catalog.spec import ModelSpec
 from mlops_pipeline.clients.waiting import Clock
 from mlops_pipeline.delivery.releases.archive import Archive
 from mlops_pipeline.delivery.releases.evidence import Evidence, accumulate
-from mlops_pipeline.delivery.releases.machine import Action, next_step
+from mlops_pipeline.delivery.releases.machine import Action, RollBack, Wait, next_step
 from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
 from mlops_pipeline.delivery.releases.state import Release
@@ -56,9 +56,21 @@ class Watcher:
             now=self._now(),
         )
 
-    def decide(self, release: Release, evidence: Evidence) -> Action:
-        """Return what follows from the evidence."""
-        return next_step(release, evidence, now=self._now())
+    def look(self, there: SeldonDeployment, release: Release) -> tuple[Action, Evidence | None]:
+        """Return what follows, and what was counted.
+
+        A candidate that is dead is rolled back although the object store is away, and one that is
+        worse although somebody changed objects of the deployment by hand.
+        """
+        if moved := self._traffic.describe_move(there, release):
+            return Wait(moved, needs_person=True), None
+        if dead := self.describe_dead(there, release):
+            return RollBack(dead), None
+        evidence = self.observe(there, release)
+        action = next_step(release, evidence, now=self._now())
+        if not isinstance(action, RollBack) and (edited := self._traffic.describe_edit()):
+            action = Wait(edited, needs_person=True)
+        return action, evidence
 
     def describe_dead(self, there: SeldonDeployment, release: Release) -> str:
         """Say why no server of the candidate is ready, look after look; empty if one is.

@@ -128,7 +128,7 @@ def may_replay(plan: ReleaseSpec) -> bool:
 
 def needs_rows(plan: ReleaseSpec) -> bool:
     """Return whether a limited metric can only be counted on hold-out rows."""
-    return plan.max_disagreement is not None and plan.strategy != "shadow"
+    return plan.max_disagreement is not None
 
 
 def threshold(plan: ReleaseSpec) -> float:
