@@ -265,7 +265,7 @@ class ObjectStore:
                 Bucket=bucket, Prefix=prefix
             )
             return {
-                found["Key"]: Listed(found["Size"], found["ETag"].strip('"'))
+                found["Key"]: Listed(found["Size"], found.get("ETag", "").strip('"'))
                 for page in pages
                 for found in page.get("Contents", [])
                 if not found["Key"].endswith("/")

@@ -43,7 +43,7 @@ def as_it_stands(manifest: Manifest, names: Mapping[str, str] = _NO_NAMES) -> Se
         "spec": {
             **_known(Spec, manifest["spec"]),
             "predictors": [
-                {**_plain_predictor(p), "name": names.get(p["name"], p["name"])}
+                _renamed(_plain_predictor(p), names)
                 for p in manifest["spec"].get("predictors") or ()
             ],
         },
@@ -60,6 +60,12 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         **_known(Metadata, metadata),
         "annotations": {key: text for key, text in annotations.items() if key not in _HIDDEN},
     }
+
+
+def _renamed(plain: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a predictor with the name that its manifest gave it; one of others may have none."""
+    name = plain.get("name")
+    return {**plain, "name": names[name]} if name in names else plain
 
 
 def _plain_predictor(predictor: Mapping[str, Any]) -> dict[str, Any]:
