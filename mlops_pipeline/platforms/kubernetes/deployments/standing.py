@@ -64,7 +64,7 @@ def _metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _renamed(plain: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Return a predictor with the name that its manifest gave it; one of others may have none."""
-    name = plain.get("name")
+    name = str(plain.get("name"))
     return {**plain, "name": names[name]} if name in names else plain
 
 
