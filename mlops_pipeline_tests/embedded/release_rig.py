@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
-import psutil
 
 from mlops_pipeline.catalog.releasing import Step
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -23,8 +22,9 @@ from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.delivering import Delivered, deliver
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
 from mlops_pipeline.delivery.training import TrainingOrder, ensure_trained, merge_hyperparameters
+from mlops_pipeline.platforms.embedded.supervisor import Supervisor
+from mlops_pipeline.platforms.layers import by_name
 from mlops_pipeline.platforms.platform import Platform
-from mlops_pipeline_tests.command_line import CommandLine
 from mlops_pipeline_tests.embedded.unruly import REGISTERED, UNRULY
 
 QUICK: dict[str, Any] = {
@@ -55,9 +55,8 @@ class Traffic:
 class ReleaseRig:
     """The model `unruly` on a platform that is up."""
 
-    def __init__(self, platform: Platform, command_line: CommandLine | None = None) -> None:
+    def __init__(self, platform: Platform) -> None:
         self.platform = platform
-        self._command_line = command_line
         self.spec: ModelSpec = UNRULY
         self._refs: dict[tuple[str, int], ModelRef] = {}
 
@@ -138,22 +137,13 @@ class ReleaseRig:
 
     @contextmanager
     def without_store(self) -> Iterator[None]:
-        """Let the object store hang, and go on afterwards."""
-        assert self._command_line is not None
-        found = [
-            process
-            for process in psutil.process_iter(["cmdline"])
-            if str(self._command_line.home) in " ".join(process.info["cmdline"] or ())
-            and "weed" in process.name()
-        ]
-        assert found
-        for process in found:
-            process.suspend()
+        """Stop the object store, and start it again afterwards."""
+        (supervisor,) = [x for x in self.platform.layers if isinstance(x, Supervisor)]
+        supervisor.stop([name for name in supervisor.files.names() if "object_store" in name])
         try:
             yield
         finally:
-            for process in found:
-                process.resume()
+            by_name(self.platform.layers, "object_store").ensure()
 
     @property
     def url(self) -> str:

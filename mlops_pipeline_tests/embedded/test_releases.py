@@ -35,7 +35,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleaseRig]:
         try:
             made.run("up", "gateway", "object_store")
             platform = build_platform("embedded", load_settings(platform="embedded"))
-            yield ReleaseRig(platform, made)
+            yield ReleaseRig(platform)
         finally:
             made.run("down", "--purge", "--yes")
 
