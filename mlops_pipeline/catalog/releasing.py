@@ -1,8 +1,10 @@
 """How a new version of a model replaces the one that serves: strategy, steps and limits."""
 
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 Strategy = Literal["replace", "canary", "shadow", "blue_green", "ab"]
@@ -12,9 +14,10 @@ WHEN_SILENT: tuple[WhenSilent, ...] = ("wait", "roll_back", "replay")
 Competing = Literal["supersede", "wait"]
 COMPETING: tuple[Competing, ...] = ("supersede", "wait")
 MOST_STEPS = 20
+MOST_SECONDS = 30 * 86_400.0
 ROLES = ("-candidate", "-former")
 """Ends of the names that predictors have in a release: the predictor of a spec has none of them."""
-_STICKY = re.compile(r"(header|cookie):[A-Za-z0-9-]{1,64}")
+_STICKY = re.compile(r"(header|cookie):[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,30 @@ def faults(spec: "ReleaseSpec") -> Iterator[str]:
             yield f"release.{field} is {value!r}; it must be greater than 0 and less than 1"
     limit = given.max_disagreement
     if limit is not None and not _is_between(limit, 0, 1):
-        yield f"release.max_disagreement is {limit!r}; it must be None or between 0 and 1"
+        yield (
+            f"release.max_disagreement is {limit!r}; it must be None, or greater than 0 and less "
+            "than 1"
+        )
     if not (_is_number(given.slow_factor) and given.slow_factor > 1):
         yield f"release.slow_factor is {given.slow_factor!r}; it must be greater than 1"
-    if not (_is_number(given.keep_seconds) and 0 <= given.keep_seconds <= 30 * 86_400):
+    if not (_is_number(given.keep_seconds) and 0 <= given.keep_seconds <= MOST_SECONDS):
         yield f"release.keep_seconds is {given.keep_seconds!r}; it must be 0 to 2592000"
     if not isinstance(given.approval, bool):
         yield f"release.approval is {given.approval!r}; allowed: True, False"
-    if given.sticky and not (isinstance(given.sticky, str) and _STICKY.fullmatch(given.sticky)):
-        yield f"release.sticky is {given.sticky!r}; it must be header:NAME or cookie:NAME"
+    yield from _faults_of_sticky(given)
     yield from _faults_of_steps(given)
+
+
+def _faults_of_sticky(given: Any) -> Iterator[str]:
+    if given.sticky != "" and not (
+        isinstance(given.sticky, str) and _STICKY.fullmatch(given.sticky)
+    ):
+        yield (
+            f"release.sticky is {given.sticky!r}; it must be header:NAME or cookie:NAME, with at "
+            "most 64 letters, digits and -_."
+        )
+    elif given.sticky and given.strategy == "shadow":
+        yield "release.sticky is given, but nobody gets the answers of a shadow; use ab or canary"
 
 
 def _faults_of_steps(spec: Any) -> Iterator[str]:
@@ -117,17 +134,29 @@ def _faults_of_steps(spec: Any) -> Iterator[str]:
         yield f"release.steps has {len(steps)} steps; at most {MOST_STEPS} are allowed"
     if steps and spec.strategy == "replace":
         yield "release.steps is given, but the strategy replace has no steps; use canary"
-    for step in steps:
+    for number, step in enumerate(steps, start=1):
+        where = f"release.steps, step {number}"
         if not (type(step.share) is int and 1 <= step.share <= 100):
-            yield f"release.steps has the share {step.share!r}; it must be an integer from 1 to 100"
+            yield f"{where}: share is {step.share!r}; it must be an integer from 1 to 100"
         if not (type(step.answers) is int and step.answers >= 0):
-            yield f"release.steps has {step.answers!r} answers; it must be an integer from 0"
-        if not (_is_number(step.seconds) and step.seconds > 0):
-            yield f"release.steps has {step.seconds!r} seconds; it must be greater than 0"
+            yield f"{where}: answers is {step.answers!r}; it must be an integer from 0"
+        if not (_is_number(step.seconds) and 0 < step.seconds <= MOST_SECONDS):
+            yield f"{where}: seconds is {step.seconds!r}; it must be greater than 0, up to 2592000"
+    yield from _faults_of_order(spec.strategy, [step.share for step in steps])
+
+
+def _faults_of_order(strategy: object, shares: Sequence[Any]) -> Iterator[str]:
+    """Yield a message if the shares do not fit the strategy."""
+    if strategy == "canary" and any(b <= a for a, b in pairwise(shares)):
+        yield f"release.steps has the shares {shares}; those of a canary must rise"
+    if strategy == "blue_green" and shares not in ([], [100]):
+        yield f"release.steps has the shares {shares}; blue_green has one step of 100 %"
+    if strategy == "ab" and (len(shares) > 1 or 100 in shares):
+        yield f"release.steps has the shares {shares}; ab has one step of less than 100 %"
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_between(value: object, low: float, high: float) -> bool:

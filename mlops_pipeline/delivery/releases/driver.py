@@ -73,6 +73,8 @@ def describe_release(release: Release, action: Action | None = None) -> str:
         shown = f"the release of {digest} has ended, and its record is not written yet"
     elif release.is_shadow:
         shown = f"{digest} gets copies of {release.share} % of the requests"
+    elif release.share == 100:
+        shown = f"{digest} has all traffic on trial; {release.stable[:12]} stays ready"
     else:
         shown = f"{digest} has {release.share} % of the traffic, {release.stable[:12]} the rest"
     if release.ended is None:
@@ -197,7 +199,7 @@ class Releases:
             ConfigurationError: no release goes on.
         """
         return self._promote(
-            _require_running(self.find(), self._spec.name), f"{self._by} promoted it"
+            _require_running(self.find(), self._spec.name), f"a person promoted it ({self._by})"
         )
 
     def abort(self, reason: str = "") -> Progress:
@@ -217,7 +219,7 @@ class Releases:
             return Progress(None, decision=self._decision("aborted", str(error)))
         if release is None or release.phase == "ended":
             raise _none(self._spec.name)
-        reason = reason or f"{self._by} aborted it"
+        reason = reason or f"a person aborted it ({self._by})"
         outcome: Outcome = "rolled_back" if release.phase == "kept" else "aborted"
         return self._end(release, outcome, reason)
 

@@ -290,6 +290,8 @@ def _facts(release: Release, weighed: Sequence[Weighed]) -> Iterator[str]:
         limit = f"limit {100 * found.limit:g} %"
         if not _is_last(release):
             yield f"{_describe(found.metric, found.step)} in this step ({limit})"
+            if found.replayed.candidate_answers:
+                yield f"replayed hold-out rows: {_describe(found.metric, found.replayed)}"
         elif found.is_bounded:
             bound = f"below {100 * found.bound:.3g} % with a confidence of {confidence}"
             yield f"{_describe(found.metric, found.whole)}; {bound} ({limit})"

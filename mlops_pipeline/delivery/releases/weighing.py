@@ -155,6 +155,8 @@ def weigh(release: Release, evidence: Evidence) -> tuple[Weighed, ...]:
     """
     steps = evidence.steps if evidence.release == release.id else ()
     now = [step for step in steps if step.step == step_number(release)]
+    # What a promotion rested on is shown as long as the former version is kept.
+    rows = [step for step in steps if step.replayed][-1:] if release.ended is not None else now
     plan = release.plan
     return tuple(
         Weighed(
@@ -163,7 +165,7 @@ def weigh(release: Release, evidence: Evidence) -> tuple[Weighed, ...]:
             confidence=plan.confidence,
             step=_total(now, metric),
             whole=_total(steps, metric),
-            replayed=now[-1].replayed.get(metric, Tally()) if now else Tally(),
+            replayed=rows[-1].replayed.get(metric, Tally()) if rows else Tally(),
             log_e=sum(_log_e(plan, steps, place, metric) for place in range(len(steps))),
             log_e_replayed=_log_e_of_rows(now[-1], metric, limit) if now else 0.0,
         )
