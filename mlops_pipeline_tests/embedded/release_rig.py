@@ -89,12 +89,12 @@ class ReleaseRig:
         """The releases of the model, as a new process sees them."""
         return Releases(self.spec, self.platform, by="the test")
 
-    def release(self, ref: ModelRef, *, within: float = 60.0) -> Progress:
+    def release(self, ref: ModelRef, *, within: float = 180.0) -> Progress:
         """Release an artifact, and go on until it has ended or a person must decide."""
         self.releases.begin(ref)
         return self.finish(within=within)
 
-    def finish(self, *, within: float = 60.0) -> Progress:
+    def finish(self, *, within: float = 180.0) -> Progress:
         """Take steps until the release has ended or a person must decide."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
@@ -106,7 +106,7 @@ class ReleaseRig:
             MONOTONIC.sleep(0.2)
         raise AssertionError(f"the release did not end: {seen.describe()}")
 
-    def finish_keeping(self, *, within: float = 30.0) -> Progress:
+    def finish_keeping(self, *, within: float = 90.0) -> Progress:
         """Take steps until the former version is removed."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:

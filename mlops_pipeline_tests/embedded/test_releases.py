@@ -18,7 +18,7 @@ from mlops_pipeline_tests.command_line import CommandLine, free_ports
 from mlops_pipeline_tests.embedded import killed_release
 from mlops_pipeline_tests.embedded.release_rig import QUICK, ReleaseRig
 
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,7 +44,7 @@ def test_a_good_version_is_promoted_on_the_answers_of_clients(rig: ReleaseRig) -
     old, new = rig.artifact(version=1), rig.artifact(version=2)
     rig.deploy(old)
     rig.plan(
-        steps=(Step(25, answers=20, seconds=60), Step(50, answers=50, seconds=60)),
+        steps=(Step(25, answers=20, seconds=150), Step(50, answers=50, seconds=150)),
         max_errors=0.05,
         max_slow=0.3,
         when_silent="wait",
@@ -103,7 +103,7 @@ def test_a_bad_version_is_rolled_back_on_the_answers_of_clients(
     rig.deploy(old)
     rig.plan(steps=(Step(25, answers=2000, seconds=120),), when_silent="wait", max_slow=0.3)
     with rig.load(rate=100) as traffic:
-        ended = rig.release(bad, within=30)
+        ended = rig.release(bad)
         during = traffic.digests[bad.digest] + traffic.failed_by[bad.digest]
         total = sum(traffic.statuses.values())
     assert ended.decision is not None
