@@ -107,7 +107,7 @@ class _Lines:
             self._note(text)
             self._number += 1
         self._news = news
-        self._updating.show(text, news=self._number)
+        self._updating.show(text, news=self._number or None)
 
     def print(self, text: str) -> None:
         """Print the text, to stay."""

@@ -244,7 +244,7 @@ def test_runs_that_leave_a_release_as_it_is_end_it(
     )
     with pytest.raises(UnavailableError, match="3 runs left it as it is"):
         rig.follow()
-    assert rig.lines() == [], "the reason is the same before each run"
+    assert len(rig.lines()) == 1, "the reason is the same before each run"
 
 
 def test_a_run_that_fails_ends_it(rig: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
