@@ -120,6 +120,8 @@ def up(
     """Start the platform; train, deploy and verify the models. A second run changes nothing.
 
     If a model's `release` has a strategy, it waits until the release has ended or needs a person.
+    Exit code 4: a release has not ended, and waits for a person or, with --no-wait, for answers.
+    Exit code 5: a release ended without the new version, which was rolled back or aborted.
     """
     from mlops_pipeline.cli.up import Options
 
@@ -151,14 +153,15 @@ def _up(context: Context, options: "Options") -> int:
         screen.print("interrupted; run `mlops-pipeline up` to resume")
         raise typer.Exit(INTERRUPTED) from None
     refused = [model.describe() for model in context.refused]
-    show_outcome(outcome, screen, next_step="run `mlops-pipeline up` to resume", more=refused)
+    resume = "" if outcome.is_refused else "run `mlops-pipeline up` to resume"
+    show_outcome(outcome, screen, next_step=resume, more=refused)
     screen.print(_say_changes(outcome.changes))
     endings = Following(context, options.as_typed(), screen).follow(
         models, before=before, is_waiting=not options.no_wait
     )
     for ending in endings:
         screen.print(ending.sentence, soft_wrap=True, markup=False, highlight=False)
-    show_summary(context, console)
+    show_summary(context, console, told={ending.model for ending in endings})
     if code := max((ending.code for ending in endings), default=0):
         return code
     is_wrong = outcome.problems or (refused and not options.targets)
@@ -243,7 +246,7 @@ def status(as_json: _AsJson = False) -> None:  # noqa: FBT002
 
 @app.command()
 def plan() -> None:
-    """Show what `up` would change, without changing it."""
+    """Show what `up` would change, without changing it. Exit code 3: something would change."""
     from mlops_pipeline.delivery.planning import Step, plan_layers, plan_model
     from mlops_pipeline.platforms.observing import observe_platform
 
@@ -375,9 +378,10 @@ def rollback(
 ) -> None:
     """Deploy an earlier artifact and pin it: no later run replaces it until `unpin`.
 
-    During a release, without a digest: abort the release.
+    During a release, and after a promotion while the former version is kept, without a digest:
+    abort the release, pin nothing.
     """
-    from mlops_pipeline.cli.releasing import abort_to_roll_back, describe_end
+    from mlops_pipeline.cli.releasing import abort_to_roll_back
     from mlops_pipeline.cli.rollback import describe_served, require_named, roll_back
     from mlops_pipeline.cli.runs import quiet_console
 
@@ -385,11 +389,10 @@ def rollback(
     registered = context.model(model)
     require_named(registered, digest, accept_refused=accept_refused)
     try:
-        if digest is None:
-            aborted = abort_to_roll_back(context, registered, _say_waiting)
-            if aborted is not None:
-                _say(describe_end(context, registered, aborted))
-                return
+        aborted = abort_to_roll_back(context, registered, _say_waiting) if digest is None else ""
+        if aborted:
+            _say(aborted)
+            return
         ref, outcome = roll_back(
             context, registered, digest, accept_refused=accept_refused, console=screen
         )

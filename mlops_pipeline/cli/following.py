@@ -12,13 +12,14 @@ from mlops_pipeline.cli import INTERRUPTED
 from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.progress import Updating
-from mlops_pipeline.cli.release_endings import Ending, ended, goes_on, how_to_continue
+from mlops_pipeline.cli.release_endings import Ending, ended, goes_on
 from mlops_pipeline.cli.releasing import releases_of
 from mlops_pipeline.cli.runs import Order, execute, show_outcome
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.delivery.releases.driver import Progress
 from mlops_pipeline.delivery.releases.machine import Ask, Wait
+from mlops_pipeline.delivery.releases.telling import how_to_continue, tell
 from mlops_pipeline.resources.turn import turn
 
 _INTERVAL = 1.0
@@ -68,14 +69,59 @@ class _Followed:
     failure: str = ""
 
     def describe(self) -> str:
-        told = self.failure or (self.progress.describe() if self.progress else "a release goes on")
-        return f"{self.model.name}: {told}"
+        name = self.model.name
+        told = tell(self.progress, name) if self.progress else "a release goes on"
+        return f"{name}: {self.failure or told}"
 
-    def news(self, now: float) -> object:
+    def how_to_continue(self) -> str:
+        release = self.progress.release if self.progress else None
+        return how_to_continue(self.model.name, release)
+
+    def news(self) -> object:
         """Return what a line without a terminal is about."""
         release = self.progress.release if self.progress else None
         action = type(self.progress.action) if self.progress else None
-        return (release and release.revision, action, bool(self.failure), now // _REPEATED)
+        return (release and release.revision, action, bool(self.failure))
+
+
+@dataclass
+class _Lines:
+    """What is said while releases are followed. Without a terminal, nothing is said twice."""
+
+    console: Console
+    clock: Clock
+    _updating: Updating = field(init=False)
+    _news: object = None
+    _last: str = ""
+    _since: float = -math.inf
+    """When `_last` was printed."""
+    _number: int = 0
+
+    def __post_init__(self) -> None:
+        self._updating = Updating(self.console)
+
+    def show(self, text: str, *, news: object) -> None:
+        """Show the text until the next one. Without a terminal, print it if there is news."""
+        is_due = self.clock.now() - self._since >= _REPEATED
+        if is_due or (news != self._news and text != self._last):
+            self._note(text)
+            self._number += 1
+        self._news = news
+        self._updating.show(text, news=self._number or None)
+
+    def print(self, text: str) -> None:
+        """Print the text, to stay."""
+        self.stop()
+        if self.console.is_terminal or text != self._last:
+            self._note(text)
+            self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def stop(self) -> None:
+        """Remove the text that is shown from a terminal."""
+        self._updating.stop()
+
+    def _note(self, text: str) -> None:
+        self._last, self._since = text, self.clock.now()
 
 
 @dataclass
@@ -88,6 +134,10 @@ class Following:
     console: Console
     clock: Clock = MONOTONIC
     _followed: list[_Followed] = field(default_factory=list)
+    _lines: _Lines = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lines = _Lines(self.console, self.clock)
 
     def follow(
         self,
@@ -109,12 +159,11 @@ class Following:
         self._followed = [_Followed(m, *there[m.name]) for m in models if m.name in there]
         if not self._followed:
             return []
-        line = Updating(self.console)
         try:
             if is_waiting:
                 wait_until(
                     "the releases",
-                    lambda: self._describe_waiting(line),
+                    self._describe_waiting,
                     timeout=math.inf,
                     interval=_INTERVAL,
                     clock=self.clock,
@@ -123,28 +172,26 @@ class Following:
                 for followed in self._followed:
                     self._look(followed)
         except KeyboardInterrupt:
-            line.stop()
             self._say_interrupted()
             raise typer.Exit(INTERRUPTED) from None
         finally:
-            line.stop()
-        return [one.ending or goes_on(one.model.name, one.describe()) for one in self._followed]
+            self._lines.stop()
+        return [one.ending or _goes_on(one) for one in self._followed]
 
-    def _describe_waiting(self, line: Updating) -> str | None:
+    def _describe_waiting(self) -> str | None:
         """Look at each release, run what follows, and return what is waited for."""
         waiting = [followed for followed in self._followed if followed.ending is None]
         for followed in waiting:
             self._look(followed)
             if followed.ending is None and _has_something_to_do(followed):
-                line.stop()
                 self._run(followed)
             elif followed.ending is None and self.clock.now() - followed.counted >= _COUNTED:
                 self._count(followed)
         told = [followed for followed in waiting if followed.ending is None]
         if not told:
             return None
-        text, now = "\n".join(one.describe() for one in told), self.clock.now()
-        line.show(text, news=[one.news(now) for one in told])
+        text = "\n".join(one.describe() for one in told)
+        self._lines.show(text, news=[one.news() for one in told])
         return text
 
     def _look(self, followed: _Followed) -> None:
@@ -165,7 +212,7 @@ class Following:
         if now - since >= _PATIENCE:
             raise UnavailableError(
                 f"could not look at the release of {followed.model.name} for {_PATIENCE:g} s: "
-                f"{error}. The release stays as it is; {how_to_continue(followed.model.name)}"
+                f"{error}. The release stays as it is; {followed.how_to_continue()}"
             ) from error
         followed.failure = str(error)
 
@@ -190,20 +237,20 @@ class Following:
             raise UnavailableError(
                 f"could not advance the release of {model.name}: {_MOST_RUNS} runs left it as it "
                 f"is ({followed.describe()}). See these runs in `mlops-pipeline ui`; "
-                f"{how_to_continue(model.name)}"
+                f"{followed.how_to_continue()}"
             )
         followed.idle_runs += 1
         opened = instance_for_run(
             self.context.settings,
             purpose=f"advance the release of {model.name}",
-            on_wait=lambda who: self._print(f"waiting for {who}"),
+            on_wait=lambda who: self._lines.print(f"waiting for {who}"),
             during_training=True,
         )
         with opened as instance:
             self._look(followed)  # Another command may have had the turn before.
             if followed.ending is not None:
                 return
-            self._print(followed.describe())
+            self._lines.print(followed.describe())
             outcome = execute(
                 self.context,
                 _order(platform, model.name, self.command),
@@ -213,20 +260,17 @@ class Following:
         show_outcome(
             outcome,
             self.console,
-            next_step=f"the release stays as it is; {how_to_continue(model.name)}",
+            next_step=f"the release stays as it is; {followed.how_to_continue()}",
         )
         self._look(followed)
 
     def _say_interrupted(self) -> None:
         for followed in self._followed:
             if followed.ending is None:
-                self._print(
+                self._lines.print(
                     f"interrupted; the release stays as it is. {followed.describe()}. To "
-                    f"continue, {how_to_continue(followed.model.name)}"
+                    f"continue, {followed.how_to_continue()}"
                 )
-
-    def _print(self, sentence: str) -> None:
-        self.console.print(sentence, soft_wrap=True, markup=False, highlight=False)
 
 
 def _order(platform: str, model: str, command: str) -> Order:
@@ -269,5 +313,10 @@ def _ending(context: Context, followed: _Followed) -> Ending | None:
     asks = release.phase == "asking" and (is_idle or isinstance(progress.action, Ask))
     is_changed = isinstance(progress.action, Wait) and progress.action.needs_person
     if asks or is_changed or (release.is_paused and is_idle):
-        return goes_on(name, followed.describe())
+        return _goes_on(followed)
     return None
+
+
+def _goes_on(followed: _Followed) -> Ending:
+    release = followed.progress.release if followed.progress else None
+    return goes_on(followed.model.name, followed.describe(), release)

@@ -7,6 +7,7 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.releasing import releases_of
 from mlops_pipeline.clients.errors import IntegrityError, PipelineError
 from mlops_pipeline.delivery.releases.driver import Progress
+from mlops_pipeline.delivery.releases.telling import tell
 
 
 class ReleaseBrief(BaseModel):
@@ -29,10 +30,10 @@ def find_brief(context: Context, model: RegisteredModel, *, has_store: bool) -> 
         return None  # The layers say what does not answer.
     if found is None:
         return None
-    sentence = Progress(found).describe()
+    sentence = tell(Progress(found), model.name)
     try:
         if has_store:
-            sentence = releases.look().describe()
+            sentence = tell(releases.look(), model.name)
     except PipelineError as error:
         sentence = f"{sentence}; its evidence is unknown: {error}"
     return ReleaseBrief(

@@ -9,7 +9,9 @@ from mlops_pipeline.cli.context import load_context
 from mlops_pipeline.cli.options import AsJson, Model, console, say, say_waiting
 
 release_app = typer.Typer(
-    help="Show and decide releases, in which a new version serves beside the stable one.",
+    help="Show and decide releases, in which a new version serves beside the stable one. "
+    "`up` continues a release: its exit code is 4 if the release has not ended, and 5 if it ended "
+    "without the new version.",
     no_args_is_help=True,
 )
 
@@ -65,27 +67,29 @@ def release_abort(
 def release_pause(model: Model) -> None:
     """Leave the traffic as it is until `release resume`. Answers are still counted."""
     from mlops_pipeline.cli.releasing import pause
+    from mlops_pipeline.delivery.releases.telling import tell
 
     context = load_context()
     chosen = context.model(model)
     progress = pause(context, chosen, say_waiting)
     say(
-        f"{chosen.name}: {progress.describe()}. Run `mlops-pipeline release resume {chosen.name}` "
-        "to end the pause"
+        f"{chosen.name}: {tell(progress, chosen.name)}. Run `mlops-pipeline release resume "
+        f"{chosen.name}` to end the pause"
     )
 
 
 @release_app.command("resume")
 def release_resume(model: Model) -> None:
-    """End a pause: the evidence decides again."""
+    """End a pause or a question: the evidence decides again. The time of the step starts again."""
     from mlops_pipeline.cli.releasing import resume
+    from mlops_pipeline.delivery.releases.telling import tell
 
     context = load_context()
     chosen = context.model(model)
     progress = resume(context, chosen, say_waiting)
     say(
-        f"{chosen.name}: {progress.describe()}. `mlops-pipeline up {chosen.name}` continues the "
-        "release"
+        f"{chosen.name}: {tell(progress, chosen.name)}. `mlops-pipeline up {chosen.name}` "
+        "continues the release"
     )
 
 

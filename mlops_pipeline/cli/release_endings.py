@@ -8,6 +8,8 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.clients.errors import PipelineError
 from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.records import history
+from mlops_pipeline.delivery.releases.state import Release
+from mlops_pipeline.delivery.releases.telling import how_to_continue
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,7 @@ def ended(context: Context, model: RegisteredModel, *, id: str, candidate: str) 
     return Ending(model.name, code, f"{told} was {outcome}: {reason}")
 
 
-def goes_on(name: str, told: str) -> Ending:
+def goes_on(name: str, told: str, release: Release | None) -> Ending:
     """Say that a release has not ended, and how to continue."""
-    return Ending(name, RELEASE_GOES_ON, f"{told}. To continue, {how_to_continue(name)}")
-
-
-def how_to_continue(name: str) -> str:
-    """Return the commands that continue or decide a release."""
-    return (
-        f"run `mlops-pipeline up {name}`; to decide, run `mlops-pipeline release promote {name}` "
-        f"or `mlops-pipeline release abort {name}`"
-    )
+    sentence = f"{told}. To continue, {how_to_continue(name, release)}"
+    return Ending(name, RELEASE_GOES_ON, sentence)

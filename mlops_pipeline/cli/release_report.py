@@ -36,6 +36,7 @@ from mlops_pipeline.delivery.releases.machine import (
 )
 from mlops_pipeline.delivery.releases.records import history
 from mlops_pipeline.delivery.releases.state import Release
+from mlops_pipeline.delivery.releases.telling import is_kept, lacks_evidence, tell
 
 _ACTIONS: dict[type[Action], tuple[str, str]] = {
     Wait: ("wait", "nothing, until the evidence is complete"),
@@ -46,6 +47,8 @@ _ACTIONS: dict[type[Action], tuple[str, str]] = {
     RollBack: ("roll_back", "the stable version gets all traffic back"),
     Finish: ("finish", "the former version is removed"),
 }
+_MOST_REASON = 60
+"""Characters of a reason in the list of releases."""
 
 
 def observe(context: Context, models: Sequence[RegisteredModel]) -> ReleasesDocument:
@@ -140,27 +143,38 @@ def _versions(release: Release) -> Iterator[VersionStatus]:
 
 
 def _next(model: str, progress: Progress, state: str) -> NextStatus:
-    release, action = progress.release, progress.action
-    name, sentence = _ACTIONS[type(action)] if action is not None else ("", "")
-    reason = action.missing if isinstance(action, Wait) else action.reason if action else ""
-    if release is not None and release.phase == "asking" and isinstance(action, Ask):
-        reason = release.reason
-    if release is not None and release.phase == "ended":
-        sentence, reason = "the record of the release is written", ""
-    told = f"{sentence}: {reason}" if reason and sentence else sentence or reason
+    action, release = progress.action, progress.release
     commands = {
-        "observing": ("release promote", "release pause", "release abort"),
+        "observing": ("up", "release promote", "release pause", "release abort"),
         "paused": ("release resume", "release promote", "release abort"),
-        "asking": ("release promote", "release abort"),
-        "kept": ("release abort",),
+        "asking": ("up", "release promote", "release abort"),
+        "kept": ("up", "release abort"),
+        "ended": ("up",),
         "damaged": ("release abort",),
     }.get(state, ())
-    goes_on = ("up",) if state in ("observing", "asking", "kept", "ended") else ()
+    if release is not None and lacks_evidence(release) and state == "asking":
+        commands = ("release resume", "release promote", "release abort")
     return NextStatus(
-        action=name,
-        sentence=told,
-        commands=[f"mlops-pipeline {command} {model}" for command in (*goes_on, *commands)],
+        action=_ACTIONS[type(action)][0] if action is not None else "",
+        sentence=_describe_next(model, progress),
+        commands=[f"mlops-pipeline {command} {model}" for command in commands],
     )
+
+
+def _describe_next(model: str, progress: Progress) -> str:
+    release, action = progress.release, progress.action
+    if release is None or action is None:
+        return ""
+    if release.phase == "ended":
+        return "the record of the release is written"
+    if is_kept(release, action):
+        return tell(progress, model)
+    sentence = _ACTIONS[type(action)][1]
+    if isinstance(action, Wait):
+        is_counting = not (action.needs_person or release.is_paused)
+        return f"{sentence if is_counting else 'nothing'}: {action.missing}"
+    asks = release.phase == "asking" and isinstance(action, Ask)
+    return f"{sentence}: {release.reason if asks else action.reason}"
 
 
 def history_of(context: Context, model: RegisteredModel) -> HistoryDocument:
@@ -278,7 +292,9 @@ def _metrics_table(metrics: Sequence[MetricStatus]) -> Table:
 def _metric_row(name: str, tally: TallyStatus, weighed: WeighedStatus | None) -> Iterator[str]:
     yield name
     yield f"{tally.candidate_events} of {tally.candidate_answers}"
-    yield f"{tally.stable_events} of {tally.stable_answers}" if tally.stable_answers else ""
+    is_of_both = not name.startswith("disagreement")  # The versions disagree with each other.
+    counted = f"{tally.stable_events} of {tally.stable_answers}"
+    yield counted if tally.stable_answers and is_of_both else ""
     if weighed is None:
         yield from ("", "", "", "only shown")
         return
@@ -289,35 +305,32 @@ def _metric_row(name: str, tally: TallyStatus, weighed: WeighedStatus | None) ->
 
 
 def show_history(seen: HistoryDocument, console: Console) -> None:
-    """Print a row for each record."""
+    """Print a row for each record, and a sentence for each whose signature does not count."""
     if not seen.records:
         _print(console, f"no release of {seen.model} has ended on {seen.platform}")
         return
-    table = Table(
-        "ended",
-        "outcome",
-        "candidate",
-        "stable",
-        "strategy",
-        "decided by",
-        "signed by",
-        box=None,
-        pad_edge=False,
-        header_style="bold",
-    )
-    table.add_column("reason", overflow="fold")
+    names = ("outcome", "digest", "ended", "by", "reason", "release")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=name not in ("by", "reason"))
     for record in seen.records:
         table.add_row(
-            record.time,
             record.outcome.replace("_", " "),
             record.candidate[:12],
-            record.stable[:12],
-            record.strategy,
-            escape(record.decided_by),
-            record.signed_by[:12] or escape(record.doubt),
-            escape(record.reason),
+            record.time,
+            escape(record.decided_by.partition(",")[0]),
+            escape(_shorten(record.reason)),
+            record.id,
         )
     console.print(table)
+    for record in seen.records:
+        if record.doubt:
+            _print(console, f"the record of {record.id} is not proved: {record.doubt}")
+
+
+def _shorten(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= _MOST_REASON else f"{line[: _MOST_REASON - 1].rstrip()}…"
 
 
 def _print(console: Console, *sentences: str) -> None:

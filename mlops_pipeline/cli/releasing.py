@@ -64,20 +64,27 @@ def abort(
         return releases_of(context, model, command).abort(reason or _NO_REASON)
 
 
-def abort_to_roll_back(
-    context: Context, model: RegisteredModel, say: Callable[[str], None]
-) -> Progress | None:
-    """Abort the release that goes on, for a rollback that names no artifact; None without one.
+def abort_to_roll_back(context: Context, model: RegisteredModel, say: Callable[[str], None]) -> str:
+    """Abort the release that goes on, for a rollback that names no artifact, and say how it ended.
 
-    Who rolls back during a release wants the version that served before it.
+    Empty without a release. Who rolls back during a release wants the version that served before
+    it; so does who rolls back after the promotion, as long as the former version is kept.
 
     Raises:
         PipelineError: the platform does not answer.
     """
+    try:
+        release = releases_of(context, model, "rollback").find()
+    except IntegrityError:
+        release = None
     if not is_going_on(context, model):
-        return None
-    reason = f"{typed('rollback')} rolled back"
-    return abort(context, model, say, reason=reason, command="rollback")
+        return ""
+    reason = f"a person rolled it back ({typed('rollback')})"
+    progress = abort(context, model, say, reason=reason, command="rollback")
+    told = describe_end(context, model, progress)
+    if release is None or release.candidate == release.stable:
+        return f"{told}. Nothing is pinned"
+    return f"{told}. Nothing is pinned; {release.candidate[:12]} is not released again"
 
 
 def _decide(

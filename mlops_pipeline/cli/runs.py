@@ -36,6 +36,8 @@ class Outcome:
     """A sentence for each check that failed as a warning only."""
     traces: tuple[str, ...]
     """The trace of each failed step."""
+    is_refused: bool = False
+    """Whether it failed because artifacts or data are refused, and would fail again likewise."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def execute(
             for warning in line.warnings
         ),
         traces=tuple(f.trace for f in failures) + _failed_checks(progress),
+        is_refused=bool(failures) and all(f.is_refused for f in failures),
     )
 
 
@@ -114,7 +117,7 @@ def show_outcome(
 ) -> None:
     """Print what failed and what warns; `more` are sentences on what else is wrong.
 
-    `next_step` says what to do after a failed run.
+    `next_step` says what to do after a failed run; empty if the problems say it.
 
     Raises:
         typer.Exit: the run failed.
@@ -122,10 +125,8 @@ def show_outcome(
     for problem in [*(outcome.traces if is_debugging() else outcome.problems), *more]:
         screen.print(f"error: {problem}", style="red", markup=False, soft_wrap=True)
     if not outcome.succeeded:
-        screen.print(
-            f"run {outcome.run_id} failed (see `mlops-pipeline ui`); {next_step}",
-            soft_wrap=True,
-        )
+        told = f"run {outcome.run_id} failed (see `mlops-pipeline ui`)"
+        screen.print(f"{told}; {next_step}" if next_step else told, soft_wrap=True)
         raise typer.Exit(FAILED)
     for warning in outcome.warnings:
         screen.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -154,6 +155,7 @@ class _Failure:
 
     sentence: str
     interrupted: bool
+    is_refused: bool
     trace: str
 
 
@@ -181,8 +183,16 @@ def _failure(event: "dg.DagsterEvent") -> _Failure:
     return _Failure(
         sentence=f"{step}: {described or _innermost(error)}",
         interrupted=error is not None and error.cls_name == "DagsterExecutionInterruptedError",
+        is_refused=_is_refusal(error),
         trace=f"{step}: {error.to_string() if error else described}",
     )
+
+
+def _is_refusal(error: "SerializableErrorInfo | None") -> bool:
+    """Say whether the first error of ours in the chain of causes is a RefusedError."""
+    while error is not None and error.cls_name not in _OURS:
+        error = error.cause
+    return error is not None and error.cls_name == errors.RefusedError.__name__
 
 
 def _innermost(error: "SerializableErrorInfo | None") -> str:

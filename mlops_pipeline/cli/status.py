@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -300,8 +300,8 @@ def show(status: Status, console: Console) -> None:
     _show_notes(status, console)
 
 
-def _show_notes(status: Status, console: Console) -> None:
-    """Print a sentence for each pin and each release that goes on."""
+def _show_notes(status: Status, console: Console, *, told: Collection[str] = ()) -> None:
+    """Print a sentence for each pin, and for each release of a model that is not in `told`."""
     for model in status.models:
         if model.pin is not None:
             _print(
@@ -309,11 +309,11 @@ def _show_notes(status: Status, console: Console) -> None:
                 f"{model.name}: {model.pin.describe()}. Run `mlops-pipeline unpin {model.name}` to "
                 "allow the artifact of the current inputs",
             )
-        if model.release is not None:
+        if model.release is not None and model.name not in told:
             _print(
                 console,
                 f"{model.name}: {model.release.sentence}. `mlops-pipeline release status "
-                f"{model.name}` shows the evidence, `mlops-pipeline up {model.name}` continues",
+                f"{model.name}` shows the evidence and the commands that continue the release",
             )
 
 
@@ -326,8 +326,11 @@ def _coloured(state: str) -> str:
     return f"[{colour}]{state}[/{colour}]"
 
 
-def show_summary(context: Context, console: Console) -> None:
-    """Print the table that `up` ends with: addresses, versions, metrics, and lines for curl."""
+def show_summary(context: Context, console: Console, *, told: Collection[str] = ()) -> None:
+    """Print the table that `up` ends with: addresses, versions, metrics, and lines for curl.
+
+    `told` are the models of whose releases the command has said how they stand.
+    """
     status = observe(context)
     layers = Table("layer", "address", box=None, pad_edge=False, header_style="bold")
     for layer in status.layers:
@@ -344,7 +347,7 @@ def show_summary(context: Context, console: Console) -> None:
             model.name, digest[:12], _quality(context, registered[model.name], digest), model.url
         )
     console.print(models)
-    _show_notes(status, console)
+    _show_notes(status, console, told=told)
     for model in serving:
         console.print(f"\n[bold]{model.name}[/bold]")
         line = curl_line(context, registered[model.name], model)

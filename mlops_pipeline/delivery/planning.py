@@ -20,8 +20,8 @@ from mlops_pipeline.delivery.judging import Judge, Unmet
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.planned import (
     describe_failed_release,
-    describe_running,
     describe_start,
+    plan_running,
 )
 from mlops_pipeline.delivery.releases.state import without_release
 from mlops_pipeline.delivery.training import (
@@ -229,13 +229,13 @@ def _plan_deployment(
     if known and known.is_pinned:
         return _plan_pinned(model, known, state, platform, held=held)
     try:
-        running = describe_running(model.spec, ref, platform)
+        running = plan_running(model.spec, ref, platform)
     except IntegrityError as error:
         return Step(name, "refused", str(error))
     if held:
-        return Step(name, "held", f"{held}; {running}" if running else held)
+        return Step(name, "held", f"{held}; {running.reason}" if running else held)
     if running:
-        return Step(name, "release", running)
+        return Step(name, running.action, running.reason)
     if ref is None:
         start = describe_start(model.spec, None, platform)
         return Step(name, "release" if start else "deploy", start or "new artifact")

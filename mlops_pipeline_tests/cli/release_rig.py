@@ -16,6 +16,7 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.delivery.artifacts import ArtifactStore
 from mlops_pipeline.delivery.deploying import deploy
 from mlops_pipeline.delivery.references import ModelRef
+from mlops_pipeline.delivery.releases import planned, telling
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
 from mlops_pipeline.platforms.layers import Change
 from mlops_pipeline.platforms.platform import Expected, Proof
@@ -118,6 +119,8 @@ def release_rig(
     try:
         rig = ReleaseRig(folder, gateway, plan)
         monkeypatch.setattr(releasing, "Releases", partial(Releases, now=rig.now))
+        monkeypatch.setattr(planned, "Releases", partial(Releases, now=rig.now))
+        monkeypatch.setattr(telling, "now", lambda: rig.now().timestamp())
         yield rig
     finally:
         gateway.server.shutdown()

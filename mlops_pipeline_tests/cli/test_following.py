@@ -73,7 +73,11 @@ def test_each_step_is_a_run_until_the_new_version_has_all_traffic(rig: Followed)
     rig.clock.steps.append(lambda: rig.answer(200))
     (ending,) = rig.follow()
     assert (ending.model, ending.code) == ("toy", 0)
-    assert f"toy: {rig.new.digest[:12]} has all traffic" in ending.sentence
+    assert ending.sentence == (
+        f"toy: {rig.new.digest[:12]} has all traffic; {rig.old.digest[:12]} is kept ready for "
+        "300 s more, then `mlops-pipeline up toy` or the sensor stops it"
+    )
+    assert len(set(rig.lines())) == len(rig.lines()), "nothing is said twice"
     assert rig.served() == {rig.old.digest: 0, rig.new.digest: 100}
     assert [order.job for order in rig.orders] == ["toy_release"] * 2
     assert rig.orders[0].config == {"fake__toy__deployment": {"config": {"release": "advance"}}}
@@ -127,13 +131,19 @@ def test_a_paused_release_and_one_that_asks_need_a_person(
         releasing.pause(rig.context, rig.model, pytest.fail)
         (ending,) = rig.follow()
         assert ending.code == 4
-        assert "; paused; " in ending.sentence
-        assert "`mlops-pipeline release promote toy`" in ending.sentence
+        assert ending.sentence.endswith(
+            "; step 1 of 1; paused; a person must resume it. To continue, run `mlops-pipeline "
+            "release resume toy`; to decide, run `mlops-pipeline release promote toy` or "
+            "`mlops-pipeline release abort toy`"
+        )
         releasing.resume(rig.context, rig.model, pytest.fail)
         rig.clock.steps.append(lambda made=rig: made.wait(100))  # type: ignore[misc]
         (ending,) = rig.follow()
         assert (ending.code, len(rig.orders)) == (4, 1)
         assert "waits for a decision: evidence is missing" in ending.sentence
+        assert (
+            "To continue, run `mlops-pipeline release resume toy`, which begins the step again"
+        ) in ending.sentence
 
 
 def test_without_waiting_nothing_is_advanced(rig: Followed) -> None:
@@ -205,7 +215,7 @@ def test_without_a_terminal_a_line_is_printed_when_something_changed(rig: Follow
     rig.clock.steps.append(stop)
     with pytest.raises(typer.Exit):
         rig.follow()
-    assert len(rig.lines()) == 5  # One a minute, and the interrupt.
+    assert len(rig.lines()) == 4  # One a minute, and the interrupt.
 
 
 def test_a_platform_that_is_away_for_a_minute_ends_it(
@@ -234,6 +244,7 @@ def test_runs_that_leave_a_release_as_it_is_end_it(
     )
     with pytest.raises(UnavailableError, match="3 runs left it as it is"):
         rig.follow()
+    assert len(rig.lines()) == 1, "the reason is the same before each run"
 
 
 def test_a_run_that_fails_ends_it(rig: Followed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def test_a_pause_leaves_the_shares_and_a_resume_ends_it(rig: ReleaseRig) -> None
     rig.answer(500)
     status = seen(rig)
     assert (status.state, status.next.action) == ("paused", "wait")
+    assert status.next.sentence == "nothing: the release is paused; a person must resume it"
     assert "mlops-pipeline release resume toy" in status.next.commands
     assert rig.releases.advance().release is not None
     assert rig.served() == before
@@ -109,15 +110,37 @@ def test_a_promotion_keeps_the_former_version_ready(rig: ReleaseRig) -> None:
     progress = releasing.promote(rig.context, rig.model, nobody)
     assert rig.served() == {rig.old.digest: 0, rig.new.digest: 100}
     said = releasing.describe_end(rig.context, rig.model, progress)
-    assert said.startswith("toy: promoted: mlops-pipeline release promote, ")
+    assert said.startswith("toy: promoted: a person promoted it (mlops-pipeline release promote, ")
     assert f"{rig.new.digest[:12]} has the traffic, and {rig.old.digest[:12]} stays ready" in said
     assert "`mlops-pipeline release abort toy`" in said
     status = seen(rig)
     assert [(v.role, v.traffic) for v in status.versions] == [("promoted", 100), ("former", 0)]
     assert (status.state, status.next.action) == ("kept", "wait")
-    assert "the former version stays ready" in shown(rig)
+    said = shown(rig)
+    assert (
+        f"next: {rig.new.digest[:12]} has all traffic; {rig.old.digest[:12]} is kept ready for 300 "
+        "s more, then `mlops-pipeline up toy` or the sensor stops it\n"
+    ) in said
+    rig.wait(301)
+    assert (
+        f"{rig.old.digest[:12]} was kept ready for 300 s, and `mlops-pipeline up toy` or the sensor"
+        " stops it\n"
+    ) in shown(rig)
     with pytest.raises(ConfigurationError, match="no release of toy goes on"):
         releasing.pause(rig.context, rig.model, nobody)
+
+
+def test_a_question_because_evidence_is_missing_names_resume(rig: ReleaseRig) -> None:
+    rig.begin()
+    rig.wait(1000)
+    rig.releases.advance()
+    status = seen(rig)
+    assert (status.state, status.next.action) == ("asking", "ask")
+    assert status.next.commands == [
+        "mlops-pipeline release resume toy",
+        "mlops-pipeline release promote toy",
+        "mlops-pipeline release abort toy",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -179,12 +202,17 @@ def test_the_history_has_each_release(rig: ReleaseRig) -> None:
     rig.begin()
     rig.answer(60)
     rig.releases.advance()
-    releasing.abort(rig.context, rig.model, nobody, reason="too [slow]")
+    reason = "too [slow] for the page that most of the customers see first, and for the others too"
+    releasing.abort(rig.context, rig.model, nobody, reason=reason)
     found = release_report.history_of(rig.context, rig.model)
     (record,) = found.records
     assert record.metrics[0].all_steps.candidate_answers == 60
     release_report.show_history(found, console)
-    text = str(console.file.getvalue())  # type: ignore[attr-defined]
-    assert text.startswith("no release of toy has ended on fake\n")
-    assert "too [slow]" in text
-    assert rig.new.digest[:12] in text
+    first, names, *rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert first == "no release of toy has ended on fake"
+    assert names.split() == ["outcome", "digest", "ended", "by", "reason", "release"]
+    assert [" ".join(row.split()) for row in rows] == [
+        f"aborted {rig.new.digest[:12]} {record.time} mlops-pipeline release abort too [slow] for "
+        f"the page that most of the customers see firs… {record.id}"
+    ]
+    assert record.reason == reason

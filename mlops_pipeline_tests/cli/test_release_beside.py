@@ -11,6 +11,9 @@ from mlops_pipeline.cli import releasing, status
 from mlops_pipeline.cli.rollback import require_named
 from mlops_pipeline.clients.errors import ConfigurationError
 from mlops_pipeline.delivery.applying import delete_deployment
+from mlops_pipeline.delivery.history import place_for
+from mlops_pipeline.delivery.releases.refusing import find_refusal
+from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.layers import Broken
 from mlops_pipeline_tests.cli.release_rig import PLACE, ReleaseRig, release_rig
 from mlops_pipeline_tests.toy import TOY
@@ -24,8 +27,14 @@ def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ReleaseRig]
 
 def _roll_back(rig: ReleaseRig) -> str:
     """Return what is said of an aborted release; empty where none is aborted."""
-    aborted = releasing.abort_to_roll_back(rig.context, rig.model, pytest.fail)
-    return releasing.describe_end(rig.context, rig.model, aborted) if aborted else ""
+    return releasing.abort_to_roll_back(rig.context, rig.model, pytest.fail)
+
+
+def _taken_back(rig: ReleaseRig) -> str:
+    return (
+        f"{rig.old.digest[:12]} has the traffic. Nothing is pinned; {rig.new.digest[:12]} is not "
+        "released again"
+    )
 
 
 def test_status_has_a_sentence_on_a_release(rig: ReleaseRig) -> None:
@@ -66,8 +75,8 @@ def test_a_rollback_without_a_digest_aborts_the_release(rig: ReleaseRig) -> None
         require_named(rig.model, None, accept_refused=True)
     assert len(rig.served()) == 2
     said = _roll_back(rig)
-    assert said.startswith("toy: aborted: mlops-pipeline rollback, ")
-    assert said.endswith(f"{rig.old.digest[:12]} has the traffic")
+    assert said.startswith("toy: aborted: a person rolled it back (mlops-pipeline rollback, ")
+    assert said.endswith(_taken_back(rig))
     assert rig.served() == {rig.old.digest: 100}
     assert _roll_back(rig) == ""
 
@@ -76,8 +85,29 @@ def test_a_rollback_after_a_promotion_returns_to_the_former_version(rig: Release
     rig.begin()
     rig.releases.promote()
     assert rig.served() == {rig.new.digest: 100, rig.old.digest: 0}
-    assert _roll_back(rig).endswith(f"{rig.old.digest[:12]} has the traffic")
+    assert _roll_back(rig).endswith(_taken_back(rig))
     assert rig.served() == {rig.old.digest: 100}
+    log, place = VerdictLog(rig.platform.store), place_for(TOY, rig.platform)
+    assert find_refusal(log, rig.new, place=place), "it is not released again"
+
+
+def test_a_rollback_takes_a_promotion_back_until_the_former_version_is_removed(
+    rig: ReleaseRig,
+) -> None:
+    rig.begin()
+    rig.releases.promote()
+    rig.wait(10_000)
+    assert _roll_back(rig).endswith(_taken_back(rig))
+    assert rig.served() == {rig.old.digest: 100}
+
+
+def test_after_an_advance_removed_the_former_version_nothing_is_taken_back(rig: ReleaseRig) -> None:
+    rig.begin()
+    rig.releases.promote()
+    rig.wait(10_000)
+    rig.releases.advance()
+    assert _roll_back(rig) == ""
+    assert rig.served() == {rig.new.digest: 100}
 
 
 def test_what_a_deployed_artifact_ends_is_said(rig: ReleaseRig) -> None:

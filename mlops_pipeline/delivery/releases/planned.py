@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec, Step
 from mlops_pipeline.catalog.spec import ModelSpec
@@ -10,8 +12,10 @@ from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.history import place_for
 from mlops_pipeline.delivery.references import ModelRef
 from mlops_pipeline.delivery.releases.delivering import is_released, stays
-from mlops_pipeline.delivery.releases.driver import Releases, describe_release
+from mlops_pipeline.delivery.releases.driver import Progress, Releases
 from mlops_pipeline.delivery.releases.refusing import describe_failure, find_refusal
+from mlops_pipeline.delivery.releases.state import Release
+from mlops_pipeline.delivery.releases.telling import is_held, tell
 from mlops_pipeline.delivery.verdicts import VerdictLog
 from mlops_pipeline.platforms.platform import Platform
 
@@ -19,31 +23,55 @@ _FEW = 10.0
 """Seconds of a server's life that say nothing about the rate of its requests."""
 
 
-def describe_running(spec: ModelSpec, ref: ModelRef | None, platform: Platform) -> str:
-    """Say how the release that goes on stands, and what `ref` does to it; empty without one.
+@dataclass(frozen=True)
+class Running:
+    """What a run would do where a release goes on."""
+
+    action: Literal["release", "held"]
+    """`held`: nothing, because a person must decide first."""
+    reason: str
+
+
+def plan_running(spec: ModelSpec, ref: ModelRef | None, platform: Platform) -> Running | None:
+    """Say how the release that goes on stands, and what `ref` does to it; None without one.
 
     `ref` is the artifact that a run brings, None for one that is to be trained.
 
     Raises:
         IntegrityError: the state of the release is damaged.
+        UnavailableError: the object store does not say whether `ref` is refused.
     """
     releases = Releases(spec, platform, by="plan")
     running = releases.find()
     if running is None:
-        return ""
+        return None
+    progress, unknown = Progress(running), ""
     try:
-        told = releases.look().describe()
+        progress = releases.look()
     except UnavailableError as error:
-        told = f"{describe_release(running)}; its evidence is unknown: {error}"
+        unknown = f"; its evidence is unknown: {error}"
+    told = tell(progress, spec.name) + unknown
+    action: Literal["release", "held"] = "held" if is_held(running, progress.action) else "release"
     if ref is not None and stays(running, ref):
         waits = ref.digest not in (running.candidate, running.stable)
-        return told + (f"; the newer artifact {ref.digest[:12]} waits" if waits else "")
-    newer = "a new artifact" if ref is None else ref.digest[:12]
+        return Running(action, told + f"; the newer artifact {ref.digest[:12]} waits" * waits)
     if running.ended is not None:
-        return told
+        return _plan_next(spec, ref, platform, running=running, told=told)
+    newer = "a new artifact" if ref is None else ref.digest[:12]
     if running.plan.competing == "wait":
-        return f"{told}; {newer} waits for the end of this release"
-    return f"{newer} supersedes a release that has not ended: {told}"
+        return Running(action, f"{told}; {newer} waits for the end of this release")
+    return Running("release", f"{newer} supersedes a release that has not ended: {told}")
+
+
+def _plan_next(
+    spec: ModelSpec, ref: ModelRef | None, platform: Platform, *, running: Release, told: str
+) -> Running:
+    """Say what `ref` does to a deployment whose last release has ended, and is not finished."""
+    if ref is not None and (refusal := describe_failed_release(spec, ref, platform)):
+        return Running("held", f"{told}; {refusal}")
+    newer = "a new artifact" if ref is None else ref.digest[:12]
+    start = describe_start(spec, ref, platform) or f"{newer} is deployed instead"
+    return Running("release", f"{told}; {start}")
 
 
 def describe_start(

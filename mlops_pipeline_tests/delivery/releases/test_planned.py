@@ -96,6 +96,56 @@ def test_a_newer_artifact_supersedes_a_release_or_waits(rig: ReleaseRig) -> None
     assert _plan(rig).reason.endswith(f"; the newer artifact {ref.digest[:12]} waits")
 
 
+def test_a_new_artifact_is_released_beside_a_promoted_version_while_the_former_one_is_kept(
+    rig: ReleaseRig,
+) -> None:
+    rig.begin()
+    rig.releases.promote()
+    rig.wait(100)
+    kept = (
+        f"{rig.new.digest[:12]} has all traffic; {rig.old.digest[:12]} is kept ready for 200 s "
+        "more, then `mlops-pipeline up toy` or the sensor stops it"
+    )
+    step = _plan(rig)
+    assert step.action == "release"
+    assert step.reason.startswith(
+        f"{kept}; a new artifact is released beside {rig.new.digest[:12]}: canary with 25, 50 % of"
+    )
+    assert "Warning: the deployment gets" in step.reason
+    ref = _train(rig)
+    assert _plan(rig).reason.startswith(
+        f"{kept}; {ref.digest[:12]} is released beside {rig.new.digest[:12]}: "
+    )
+
+
+def test_a_refused_artifact_is_held_while_a_former_version_is_kept(rig: ReleaseRig) -> None:
+    other, rig.new = rig.new, _train(rig)
+    rig.begin()
+    refused = rig.new
+    rig.releases.abort("a test")
+    rig.wait(60)
+    rig.new = other
+    rig.begin()
+    rig.releases.promote()
+    step = _plan(rig)
+    assert step.action == "held"
+    assert f"the artifact toy {refused.digest[:12]} is not released again" in step.reason
+
+
+def test_a_paused_release_is_held_unless_a_newer_artifact_supersedes_it(rig: ReleaseRig) -> None:
+    rig.begin()
+    rig.releases.pause()
+    assert _plan(rig).action == "release"
+    rig.releases.abort("a test")
+    rig.wait(60)
+    rig.new = _train(rig)
+    rig.begin()
+    rig.releases.pause()
+    step = _plan(rig)
+    assert step.action == "held"
+    assert step.reason.endswith("; step 1 of 2; paused; a person must resume it")
+
+
 def test_an_artifact_whose_release_was_rolled_back_is_held(rig: ReleaseRig) -> None:
     rig.new = _train(rig)
     rig.begin()

@@ -49,6 +49,8 @@ def test_counts_are_told_by_step_and_in_all() -> None:
         (2, 50, "slow 9 of 300, stable 12 of 310", 0.15),
         (2, 50, "disagreement 2 of 30 (replayed rows)", None),
     ]
+    disagreement = counts_by_step(EVIDENCE, RELEASE.plan)[-1]
+    assert replace(disagreement, stable_answers=30).describe() == disagreement.describe()
     in_all = [(count.step, count.describe()) for count in counts_in_all(EVIDENCE, RELEASE.plan)]
     assert in_all[0] == (0, "errors 1 of 360, stable 2 of 850")
 
