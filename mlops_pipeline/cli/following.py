@@ -13,8 +13,8 @@ from mlops_pipeline.cli.context import Context
 from mlops_pipeline.cli.instance import instance_for_run
 from mlops_pipeline.cli.progress import Updating
 from mlops_pipeline.cli.release_endings import Ending, ended, goes_on
-from mlops_pipeline.cli.releasing import releases_of
-from mlops_pipeline.cli.runs import Order, execute, show_outcome
+from mlops_pipeline.cli.releasing import order_to_advance, releases_of
+from mlops_pipeline.cli.runs import execute, show_outcome
 from mlops_pipeline.clients.errors import PipelineError, UnavailableError
 from mlops_pipeline.clients.waiting import MONOTONIC, Clock, wait_until
 from mlops_pipeline.delivery.releases.driver import Progress
@@ -253,7 +253,7 @@ class Following:
             self._lines.print(followed.describe())
             outcome = execute(
                 self.context,
-                _order(platform, model.name, self.command),
+                order_to_advance(platform, model.name, command=self.command),
                 instance=instance,
                 console=self.console,
             )
@@ -271,20 +271,6 @@ class Following:
                     f"interrupted; the release stays as it is. {followed.describe()}. To "
                     f"continue, {followed.how_to_continue()}"
                 )
-
-
-def _order(platform: str, model: str, command: str) -> Order:
-    from mlops_pipeline.assets.keys import model_key
-    from mlops_pipeline.automation.jobs import release_job_name, release_run_config
-
-    key = model_key(platform, model, "deployment")
-    return Order(
-        command=command,
-        job=release_job_name(model),
-        keys=[key],
-        models=[model],
-        config=release_run_config(platform, model, "advance")["ops"],
-    )
 
 
 def _has_something_to_do(followed: _Followed) -> bool:

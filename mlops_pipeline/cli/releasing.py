@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mlops_pipeline.catalog.registry import RegisteredModel
 from mlops_pipeline.cli.context import Context, typed
 from mlops_pipeline.cli.instance import turn_to_end
+from mlops_pipeline.cli.runs import Order
 from mlops_pipeline.clients.errors import IntegrityError, PipelineError
 from mlops_pipeline.delivery.deploying import deployed_ref
 from mlops_pipeline.delivery.releases.driver import Progress, Releases
@@ -106,6 +107,21 @@ def _decide(
 def releases_of(context: Context, model: RegisteredModel, command: str) -> Releases:
     """Return the releases of a model on the platform of the settings."""
     return Releases(model.spec, context.platform, by=typed(command))
+
+
+def order_to_advance(platform: str, model: str, *, command: str) -> Order:
+    """Return the run that takes the next step of a release. `command` is what was typed."""
+    from mlops_pipeline.assets.keys import model_key
+    from mlops_pipeline.automation.jobs import release_job_name, release_run_config
+
+    key = model_key(platform, model, "deployment")
+    return Order(
+        command=command,
+        job=release_job_name(model),
+        keys=[key],
+        models=[model],
+        config=release_run_config(platform, model, "advance")["ops"],
+    )
 
 
 def is_going_on(context: Context, model: RegisteredModel) -> bool:
