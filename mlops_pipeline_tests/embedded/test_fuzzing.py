@@ -47,6 +47,7 @@ FINE = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.FAILED_PRECONDITION,  # An unknown signature, as in TF Serving.
     grpc.StatusCode.UNIMPLEMENTED,
 }
 MEGABYTES_10 = 10 << 20
