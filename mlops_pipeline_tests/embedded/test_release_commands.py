@@ -102,7 +102,7 @@ def test_a_release_by_its_commands(line: CommandLine) -> None:
     ]
     for share in (25, 50):
         assert f"wine: {new[:12]} has {share} % of the traffic, {old[:12]} the rest" in done.stderr
-    assert f"{new[:12]} has all traffic" in done.stdout
+    assert f"{new[:12]} has all traffic" in done.stderr
     assert _records(line) == [("promoted", new)]
 
     said = line.run("rollback", "wine").stdout
