@@ -170,4 +170,5 @@ def test_nothing_waits_by_the_time_of_day() -> None:
         "metrics.py": 1,
         "releases.py": 1,
         "sensors.py": 1,
+        "telling.py": 1,
     }
