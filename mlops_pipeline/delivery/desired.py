@@ -104,11 +104,7 @@ def without_desired(deployment: SeldonDeployment) -> SeldonDeployment:
     """
     desired = (BY_ANNOTATION, SINCE_ANNOTATION, PINNED_ANNOTATION, REVISION_ANNOTATION)
     ours = (*desired, RELEASE_ANNOTATION)
-    kept = {k: text for k, text in deployment.metadata.annotations.items() if k not in ours}
-    if len(kept) == len(deployment.metadata.annotations):
-        return deployment
-    metadata = deployment.metadata.model_copy(update={"annotations": kept})
-    return deployment.model_copy(update={"metadata": metadata})
+    return deployment.annotated(dict.fromkeys(ours, ""))
 
 
 class DesiredState:

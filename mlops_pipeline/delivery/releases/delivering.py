@@ -156,8 +156,5 @@ def _delivered(spec: ModelSpec, platform: Platform, progress: Progress) -> Deliv
     if serving is None:
         raise NotFoundError(f"{spec.name} is not deployed; run `mlops-pipeline up {spec.name}`")
     deployment = DeploymentRef(server.deployment, server.namespace, url_of(spec, platform), serving)
-    is_changed = progress.decision is not None or (
-        progress.action is not None and type(progress.action).__name__ != "Wait"
-    )
-    change = Change("updated" if is_changed else "unchanged", {})
+    change = Change("updated" if progress.is_step else "unchanged")
     return Delivered(deployment, change, progress)

@@ -55,6 +55,12 @@ class Progress:
     """How the release ended in this step; after a promotion the former version may be kept."""
     evidence: Evidence | None = None
 
+    @property
+    def is_step(self) -> bool:
+        """Whether the release ended, or something else than waiting follows or was done."""
+        is_waiting = self.action is None or isinstance(self.action, Wait)
+        return self.decision is not None or not is_waiting
+
     def describe(self) -> str:
         """Return a sentence for people: who has which share, why, and what comes next."""
         if self.decision is not None:

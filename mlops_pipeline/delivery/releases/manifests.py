@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from mlops_pipeline.clients.errors import ConflictError
 from mlops_pipeline.delivery.releases.state import CANDIDATE, FORMER, Release, without_release
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.sticky import STICKY_ANNOTATION
 
-STICKY_ANNOTATION = "mlops-pipeline/sticky"
-"""On the metadata: the header or cookie by which a split is sticky."""
 _ROOM = 63 - len(CANDIDATE) - 1
 
 

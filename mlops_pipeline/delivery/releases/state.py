@@ -161,12 +161,4 @@ def parse_release(text: str, *, where: str) -> Release:
 
 def without_release(deployment: SeldonDeployment) -> SeldonDeployment:
     """Return the deployment without the state of a release."""
-    kept = {
-        key: text
-        for key, text in deployment.metadata.annotations.items()
-        if key != RELEASE_ANNOTATION
-    }
-    if len(kept) == len(deployment.metadata.annotations):
-        return deployment
-    metadata = deployment.metadata.model_copy(update={"annotations": kept})
-    return deployment.model_copy(update={"metadata": metadata})
+    return deployment.annotated({RELEASE_ANNOTATION: ""})
