@@ -3,7 +3,6 @@
 Metadata that cannot be read or drawn is a message: it does not fail a completed step.
 """
 
-import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -22,10 +21,9 @@ from mlops_pipeline.delivery.releases.evidence import Evidence
 from mlops_pipeline.delivery.releases.latencies import find_latencies
 from mlops_pipeline.delivery.releases.records import ReleaseRecord, history
 from mlops_pipeline.delivery.releases.state import Release
-from mlops_pipeline.delivery.releases.weighing import threshold, weigh
+from mlops_pipeline.delivery.releases.weighing import e_value_of, threshold, weigh
 from mlops_pipeline.platforms.platform import Platform
 
-_LARGEST_LOG = 690.0
 _SHOWN = 20
 """Number of newest releases in the table."""
 
@@ -94,7 +92,7 @@ def _limits(release: Release, evidence: Evidence) -> list[dict[str, Any]]:
             "limit": weighed.limit,
             "upper bound": weighed.bound,
             "missing answers": weighed.missing,
-            "evidence against it": math.exp(min(weighed.log_e, _LARGEST_LOG)),
+            "evidence against it": e_value_of(weighed.log_e),
             "rolled back at": threshold(release.plan),
         }
         for weighed in weigh(release, evidence)

@@ -1,6 +1,5 @@
 """What `release status --json` and `release history --json` print. The fields are stable."""
 
-import math
 from dataclasses import asdict
 
 from pydantic import BaseModel
@@ -10,12 +9,11 @@ from mlops_pipeline.delivery.releases.records import ReleaseRecord
 from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.delivery.releases.weighing import (
     Weighed,
+    e_value_of,
     replay_threshold,
     threshold,
     weigh,
 )
-
-_LARGEST_LOG = 690.0
 
 
 class TallyStatus(BaseModel):
@@ -166,7 +164,7 @@ def _tally(tally: Tally) -> TallyStatus:
 
 def _live(release: Release, weighed: Weighed) -> WeighedStatus:
     return WeighedStatus(
-        e_value=_e_value(weighed.log_e),
+        e_value=e_value_of(weighed.log_e),
         e_threshold=threshold(release.plan),
         upper_bound=weighed.bound,
         limit=weighed.limit,
@@ -175,15 +173,11 @@ def _live(release: Release, weighed: Weighed) -> WeighedStatus:
 
 def _replayed(release: Release, weighed: Weighed) -> WeighedStatus:
     return WeighedStatus(
-        e_value=_e_value(weighed.log_e_replayed),
+        e_value=e_value_of(weighed.log_e_replayed),
         e_threshold=replay_threshold(release.plan),
         upper_bound=weighed.replayed_bound,
         limit=weighed.replayed_limit,
     )
-
-
-def _e_value(log_e: float) -> float:
-    return math.exp(min(log_e, _LARGEST_LOG))
 
 
 def record_status(record: ReleaseRecord) -> RecordStatus:

@@ -24,6 +24,7 @@ from mlops_pipeline.cli.release_documents import (
 from mlops_pipeline.cli.releasing import releases_of
 from mlops_pipeline.clients.errors import IntegrityError, NotFoundError, PipelineError
 from mlops_pipeline.delivery.releases.driver import Progress
+from mlops_pipeline.delivery.releases.evidence import is_of_both
 from mlops_pipeline.delivery.releases.machine import (
     Action,
     Ask,
@@ -292,9 +293,8 @@ def _metrics_table(metrics: Sequence[MetricStatus]) -> Table:
 def _metric_row(name: str, tally: TallyStatus, weighed: WeighedStatus | None) -> Iterator[str]:
     yield name
     yield f"{tally.candidate_events} of {tally.candidate_answers}"
-    is_of_both = not name.startswith("disagreement")  # The versions disagree with each other.
     counted = f"{tally.stable_events} of {tally.stable_answers}"
-    yield counted if tally.stable_answers and is_of_both else ""
+    yield counted if tally.stable_answers and is_of_both(name.partition(",")[0]) else ""
     if weighed is None:
         yield from ("", "", "", "only shown")
         return

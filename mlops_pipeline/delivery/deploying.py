@@ -27,6 +27,7 @@ from mlops_pipeline.platforms.seldon import (
     Predictor,
     SeldonDeployment,
     Spec,
+    main_predictor,
 )
 
 
@@ -86,8 +87,7 @@ def deployed_ref(spec: ModelSpec, platform: Platform) -> ModelRef | None:
     found = platform.deployments.find(spec.server.deployment, namespace=spec.server.namespace)
     if found is None:
         return None
-    shares = found.traffic()
-    main = max((p for p in found.spec.predictors if not p.shadow), key=lambda p: shares[p.name])
+    main = main_predictor(found)
     named = find_ref(main.graph.model_uri)
     if named is not None and named.name == spec.name:
         return named

@@ -335,6 +335,13 @@ class SeldonDeployment(_Part):
         return {p.name: p.traffic for p in live}
 
 
+def main_predictor(deployment: SeldonDeployment) -> Predictor:
+    """Return the predictor that gets most of the live requests."""
+    shares = deployment.traffic()
+    live = (p for p in deployment.spec.predictors if not p.shadow)
+    return max(live, key=lambda p: shares[p.name])
+
+
 def is_same_request(one: SeldonDeployment | None, other: SeldonDeployment | None) -> bool:
     """Say whether both ask for the same: the spec, and what this project writes on it.
 

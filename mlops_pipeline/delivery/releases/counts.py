@@ -6,7 +6,14 @@ from functools import reduce
 from typing import Literal
 
 from mlops_pipeline.catalog.releasing import ReleaseSpec
-from mlops_pipeline.delivery.releases.evidence import METRICS, Evidence, Metric, StepEvidence, Tally
+from mlops_pipeline.delivery.releases.evidence import (
+    METRICS,
+    Evidence,
+    Metric,
+    StepEvidence,
+    Tally,
+    is_of_both,
+)
 from mlops_pipeline.delivery.releases.weighing import limits
 
 Source = Literal["clients", "replayed"]
@@ -30,17 +37,12 @@ class Count:
     limit: float | None
     """Maximum rate in the plan; None: the metric is only shown."""
 
-    @property
-    def is_of_both(self) -> bool:
-        """Whether each version has events of its own: they disagree with each other."""
-        return self.metric != "disagreement"
-
     def describe(self) -> str:
         """Return the numbers of both versions in a few words."""
         stable = f"{self.stable_events} of {self.stable_answers}"
         return (
             f"{self.metric} {self.candidate_events} of {self.candidate_answers}"
-            + (f", stable {stable}" if self.stable_answers and self.is_of_both else "")
+            + (f", stable {stable}" if self.stable_answers and is_of_both(self.metric) else "")
             + (" (replayed rows)" if self.source == "replayed" else "")
         )
 

@@ -110,7 +110,6 @@ class Releases:
     ) -> None:
         """`by` is the command or the Dagster run that looks."""
         self._spec = spec
-        self._platform = platform
         self._by = by
         self._now = now
         self._traffic = Traffic(spec, platform, by=by)

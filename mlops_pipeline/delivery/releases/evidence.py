@@ -32,6 +32,11 @@ METRICS: tuple[Metric, ...] = ("errors", "slow", "disagreement", "wrong")
 the step. `disagreement`: rows that both versions answer differently. `wrong`: by feedback."""
 
 
+def is_of_both(metric: str) -> bool:
+    """Return whether each version has events of its own: they disagree with each other."""
+    return metric != "disagreement"
+
+
 @dataclass(frozen=True)
 class Tally:
     """Events of one metric, and the answers that could have been one."""

@@ -32,9 +32,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlops_pipeline.delivery.releases.evidence import CALIBRATING, Evidence, Metric, Tally, seconds
+from mlops_pipeline.delivery.releases.evidence import (
+    CALIBRATING,
+    Evidence,
+    Metric,
+    Tally,
+    is_of_both,
+    seconds,
+)
 from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.delivery.releases.weighing import (
+    LARGEST_LOG,
     Weighed,
     limits,
     may_replay,
@@ -145,7 +153,7 @@ def _reaches(log_e: float, needed: float) -> bool:
 
 
 def _describe_e(release: Release, log_e: float, needed: float) -> str:
-    number = f"{math.exp(log_e):.3g}" if log_e < 690 else "over 1e+299"
+    number = f"{math.exp(log_e):.3g}" if log_e < LARGEST_LOG else "over 1e+299"
     return (
         f"the e-value {number} reaches {needed:g} (alpha {release.plan.alpha:g}, "
         f"{len(limits(release.plan))} metrics)"
@@ -156,7 +164,7 @@ def _describe(metric: Metric, tally: Tally) -> str:
     """Return the counts of both versions."""
     events = f"{tally.candidate_events} of {tally.candidate_answers}"
     text = f"{_EVENTS[metric]}: {events} of the candidate"
-    if metric == "disagreement" or not tally.stable_answers:
+    if not (is_of_both(metric) and tally.stable_answers):
         return text
     return f"{text}, {tally.stable_events} of {tally.stable_answers} of the stable version"
 

@@ -21,8 +21,8 @@ from mlops_pipeline.delivery.releases.state import (
     Release,
     find_release,
 )
-from mlops_pipeline.platforms.platform import Expected, Platform
-from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
+from mlops_pipeline.platforms.platform import Expected, Platform, PredictorStatus
+from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment, main_predictor
 
 
 class Traffic:
@@ -45,7 +45,7 @@ class Traffic:
         versions = manifests.find_versions(there, running) if running is not None else None
         if running is not None and versions is not None:
             return versions.candidate if running.phase == "kept" else versions.require_stable()
-        return _most_served(there)
+        return main_predictor(there)
 
     def unpin(self) -> None:
         """End a pin, so that another artifact may be released."""
@@ -155,10 +155,8 @@ class Traffic:
         """Say that somebody changed versions or shares of the release; empty if nobody did."""
         return self._describe_change(self._find_move(there, release))
 
-    def describe_edit(self) -> str:
+    def describe_edit(self, status: Sequence[PredictorStatus]) -> str:
         """Say that somebody changed the objects of the deployment by hand; empty if nobody did."""
-        server = self._spec.server
-        status = self._platform.deployments.status(server.deployment, namespace=server.namespace)
         return self._describe_change(next((p.reason for p in status if p.state == "edited"), ""))
 
     def _describe_change(self, what: str) -> str:
@@ -237,8 +235,3 @@ def require_something(there: SeldonDeployment | None, ref: ModelRef) -> SeldonDe
 def _is_alone(there: SeldonDeployment, release: Release) -> bool:
     """Say whether the stable version serves alone, although the release has not ended."""
     return release.ended is None and [p.digest for p in there.spec.predictors] == [release.stable]
-
-
-def _most_served(there: SeldonDeployment) -> Predictor:
-    shares = there.traffic()
-    return max((p for p in there.spec.predictors if not p.shadow), key=lambda p: shares[p.name])

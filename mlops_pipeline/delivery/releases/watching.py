@@ -1,6 +1,6 @@
 """Looks at both versions of a release: what they counted, whether they live, what they answer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from mlops_pipeline.delivery.releases.manifests import find_versions
 from mlops_pipeline.delivery.releases.replaying import replay
 from mlops_pipeline.delivery.releases.state import Release
 from mlops_pipeline.delivery.releases.traffic import Traffic
-from mlops_pipeline.platforms.platform import Platform
+from mlops_pipeline.platforms.platform import Platform, PredictorStatus
 from mlops_pipeline.platforms.seldon import SeldonDeployment
 
 _LOOKS_AT_SERVERS = 3
@@ -64,19 +64,22 @@ class Watcher:
         """
         if moved := self._traffic.describe_move(there, release):
             return Wait(moved, needs_person=True), None
-        if dead := self.describe_dead(there, release):
+        status = self._status(there)
+        if dead := self._describe_dead(there, release, status):
             return RollBack(dead), None
         evidence = self.observe(there, release)
         action = next_step(release, evidence, now=self._now())
-        if not isinstance(action, RollBack) and (edited := self._traffic.describe_edit()):
+        if not isinstance(action, RollBack) and (edited := self._traffic.describe_edit(status)):
             action = Wait(edited, needs_person=True)
         return action, evidence
 
-    def describe_dead(self, there: SeldonDeployment, release: Release) -> str:
+    def _describe_dead(
+        self, there: SeldonDeployment, release: Release, status: Sequence[PredictorStatus]
+    ) -> str:
         """Say why no server of the candidate is ready, look after look; empty if one is.
 
         A server that still loads its model is not dead. If the stable version has no ready server
-        either, the reason is not the candidate.
+        either, the reason is not the candidate. `status` is that of the first look.
         """
         versions = find_versions(there, release)
         if versions is None or versions.stable is None:
@@ -87,7 +90,7 @@ class Watcher:
         for number in range(_LOOKS_AT_SERVERS):
             if number:
                 self._clock.sleep(_BETWEEN_LOOKS)
-            status = self._deployments.status(there.name, namespace=there.namespace)
+                status = self._status(there)
             if len(status) <= max(places):
                 return ""
             candidate, stable = (status[place] for place in places)
@@ -95,6 +98,9 @@ class Watcher:
                 return ""
             reason = candidate.reason
         return f"no server of the candidate is ready: {reason}"
+
+    def _status(self, there: SeldonDeployment) -> tuple[PredictorStatus, ...]:
+        return self._deployments.status(there.name, namespace=there.namespace)
 
     def replay(self, release: Release) -> None:
         """Send hold-out rows to both versions, and add what they answered to the evidence.

@@ -37,7 +37,7 @@ from mlops_pipeline.delivery.releases.statistics import (
 
 _CERTAINLY_SOME = 10.0
 """Expected answers of the stable version from which none at all is no chance (e^-10)."""
-_LARGEST_LOG = 690.0
+LARGEST_LOG = 690.0
 
 
 @dataclass(frozen=True)
@@ -173,10 +173,15 @@ def weigh(release: Release, evidence: Evidence) -> tuple[Weighed, ...]:
     )
 
 
+def e_value_of(log_e: float) -> float:
+    """Return the e-value, or the largest that a float can hold."""
+    return math.exp(min(log_e, LARGEST_LOG))
+
+
 def with_look(evidence: Evidence, release: Release, *, now: datetime) -> Evidence:
     """Add a point for the plots: call it after `accumulate`, when something may have changed."""
     weighed = weigh(release, evidence)
-    values = {w.metric: math.exp(min(w.log_e, _LARGEST_LOG)) for w in weighed}
+    values = {w.metric: e_value_of(w.log_e) for w in weighed}
     answers = next((w.whole.candidate_answers for w in weighed if w.metric == "errors"), 0)
     look = Look(now.isoformat(timespec="seconds"), release.share, answers, values)
     return replace(evidence, looks=thinned((*evidence.looks, look)))
