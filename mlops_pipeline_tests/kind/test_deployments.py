@@ -5,13 +5,11 @@ import itertools
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +59,7 @@ from mlops_pipeline.platforms.seldon import (
 from mlops_pipeline_tests.background import exit_code_of
 from mlops_pipeline_tests.command_line import trusting
 from mlops_pipeline_tests.kind.conftest import KindCommandLine, platform_of
+from mlops_pipeline_tests.kind.load import Load, load
 
 pytestmark = pytest.mark.kind
 
@@ -252,50 +251,13 @@ def test_a_change_by_hand_is_seen_and_put_back(rig: Rig, bundle: Path | None) ->
     assert rig.predict() == [one.digest]
 
 
-@dataclass
-class Load:
-    """Requests in the background: what failed, and which digests answered."""
-
-    failures: list[str] = field(default_factory=list)
-    digests: Counter[str] = field(default_factory=Counter)
-
-
 @contextmanager
 def _load(rig: Rig) -> Iterator[Load]:
-    """Two connections that are kept, and one that is new for each request."""
-    load, stop, url = Load(), threading.Event(), rig.url()
-    body = {"data": {"ndarray": [ROW]}}
-
-    def ask(*, keep: bool) -> None:
-        client = httpx.Client(timeout=20, verify=trusting(url))
-        once = partial(httpx.post, timeout=20, verify=trusting(url))
-        send: Callable[..., httpx.Response] = client.post if keep else once
-        while not stop.wait(0.02):
-            try:
-                answer = send(url, json=body)
-            except httpx.HTTPError as error:
-                load.failures.append(repr(error))
-                continue
-            if answer.status_code == 200:
-                load.digests[answer.headers["x-model-digest"]] += 1
-            else:
-                load.failures.append(f"{answer.status_code}: {answer.text[:200]}")
-        client.close()
-
-    threads = [
-        threading.Thread(target=ask, kwargs={"keep": keep}, daemon=True)
-        for keep in (True, True, False)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield load
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-        if sum(load.digests.values()) < 20:
-            load.failures.append(f"only {sum(load.digests.values())} requests were answered")
+    """Send requests, of which at least 20 must be answered."""
+    with load(rig.url(), ROW) as seen:
+        yield seen
+    if sum(seen.digests.values()) < 20:
+        seen.failures.append(f"only {sum(seen.digests.values())} requests were answered")
 
 
 def test_a_new_version_takes_over_without_a_failed_request(rig: Rig) -> None:

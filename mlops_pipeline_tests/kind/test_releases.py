@@ -3,15 +3,12 @@
 import logging
 import os
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import httpx
 import pytest
 
 from mlops_pipeline.catalog.registry import load_catalog
@@ -40,6 +37,7 @@ from mlops_pipeline.platforms.kubernetes.objects.endings import is_ending
 from mlops_pipeline.platforms.seldon import Predictor
 from mlops_pipeline_tests.background import exit_code_of
 from mlops_pipeline_tests.kind.conftest import KindCommandLine, signing_platform_of
+from mlops_pipeline_tests.kind.load import Load, load
 
 pytestmark = pytest.mark.kind
 
@@ -68,14 +66,6 @@ def spec_of(plan: ReleaseSpec) -> ModelSpec:
     """Return iris, deployed in a namespace of these tests."""
     spec = next(m.spec for m in load_catalog((), datasets={}).models if m.name == "iris")
     return replace(spec, server=replace(spec.server, namespace=NAMESPACE), release=plan)
-
-
-@dataclass
-class Load:
-    """Requests in the background: what failed, and which digests answered."""
-
-    failures: list[str] = field(default_factory=list)
-    digests: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -147,48 +137,17 @@ class Rig:
 
     @contextmanager
     def load(self) -> Iterator[Load]:
-        """Two connections that are kept, and one that is new for each request: 50 to 100 a second.
-
-        Every request must be answered.
-        """
-        load, stop = Load(), threading.Event()
+        """Send requests. Every one must be answered, and at least ten a second."""
         url = f"{url_of(spec_of(PLAN), self.platform)}/api/v1.0/predictions"
-        body = {"data": {"ndarray": [ROW]}}
-
-        def ask(*, keep: bool) -> None:
-            client = httpx.Client(timeout=20)
-            while not stop.wait(0.02):
-                try:
-                    post = client.post if keep else httpx.post
-                    answer = post(url, json=body, timeout=20)
-                except httpx.HTTPError as error:
-                    load.failures.append(repr(error))
-                    continue
-                if answer.status_code == 200:
-                    load.digests[answer.headers["x-model-digest"]] += 1
-                else:
-                    load.failures.append(f"{answer.status_code}: {answer.text[:200]}")
-            client.close()
-
-        threads = [
-            threading.Thread(target=ask, kwargs={"keep": keep}, daemon=True)
-            for keep in (True, True, False)
-        ]
         start = time.monotonic()
-        for thread in threads:
-            thread.start()
-        try:
-            yield load
+        with load(url, ROW) as seen:
+            yield seen
             self.settle()
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         seconds = time.monotonic() - start
-        count = sum(load.digests.values())
-        _log.info("%d requests in %.1f s; failed: %s", count, seconds, load.failures[:3])
-        assert load.failures == []
-        assert sum(load.digests.values()) > 10 * seconds
+        count = sum(seen.digests.values())
+        _log.info("%d requests in %.1f s; failed: %s", count, seconds, seen.failures[:3])
+        assert seen.failures == []
+        assert count > 10 * seconds
 
 
 def _trained(platform: KindPlatform, **hyperparameters: Any) -> ModelRef:
