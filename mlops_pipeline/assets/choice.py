@@ -37,7 +37,7 @@ class DeploymentConfig(dg.Config):
     )
     release: Literal["", "advance", "promote", "abort", "pause", "resume"] = Field(
         "",
-        description="What to do with the release that goes on. advance: take the step that follows "
+        description="What to do with the release in progress. advance: take the step that follows "
         "from its answers, if one does. promote: give all traffic to the candidate. abort: give "
         "all traffic back to the stable version, also while the former version is kept after a "
         "promotion. pause: keep the share. resume: go on. Empty: deploy, which begins a release "
@@ -48,13 +48,13 @@ class DeploymentConfig(dg.Config):
 def deliver_as_configured(
     context: dg.AssetExecutionContext, config: DeploymentConfig, spec: ModelSpec, platform: Platform
 ) -> Delivered:
-    """Act on the release that goes on, if the config says so; else deliver the chosen artifact.
+    """Act on the release in progress, if the config says so; else deliver the chosen artifact.
 
     That is the artifact from the config, else the pinned one, else that of the current inputs.
 
     Raises:
         dagster.Failure: no run has materialized the model, or its checks have not passed.
-        PipelineError: the artifact may not serve, or it does not answer; no release goes on.
+        PipelineError: the artifact may not serve, or it does not answer; no release is in progress.
     """
     by = run_name(context.run)
     if not config.release:

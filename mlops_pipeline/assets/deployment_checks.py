@@ -30,7 +30,7 @@ def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef
     beside = digests_beside(reference, platform)
     with PredictionClient(reference.url, trust=platform.gateway_trust()) as client:
         answer = client.predict(holdout.x[:1])
-    other = ", the other version of the release that goes on" if answer.digest in beside else ""
+    other = ", the other version of the release in progress" if answer.digest in beside else ""
     return Verdict(
         answer.digest in (reference.digest, *beside),
         f"{reference.url} answers with {answer.digest or 'no digest'}{other}",
@@ -40,8 +40,8 @@ def _answers(_context: Any, resource: PlatformResource, reference: DeploymentRef
 
 ANSWERS = Proposition(
     "answers_with_this_digest",
-    "The gateway returns the digest of this artifact, or of the other version of a release that "
-    "goes on.",
+    "The gateway returns the digest of this artifact, or of the other version of a release in "
+    "progress.",
     _answers,
     blocking=True,
 )

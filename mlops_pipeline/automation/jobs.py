@@ -78,7 +78,7 @@ def make_jobs(
                 dg.AssetSelection.assets(model_key(platform, model.name, "deployment")),
                 config=release_run_config(platform, model.name, "advance"),
                 tags={**tags, MODEL_TAG: model.name},
-                description=f"The release of {model.name} that goes on takes its next step. To "
+                description=f"The release of {model.name} in progress takes its next step. To "
                 "decide yourself, set `release` in the Launchpad: promote, abort, pause, resume.",
             )
             for model in models

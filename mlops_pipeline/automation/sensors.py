@@ -67,8 +67,8 @@ def _release_sensor(platform: str, model: RegisteredModel) -> dg.SensorDefinitio
         minimum_interval_seconds=_INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"platform"},
-        description=f"Counts the answers of both versions while a release of {model.name} goes on, "
-        f"and starts {release_job_name(model.name)} when a step follows from them.",
+        description=f"Counts the answers of both versions while a release of {model.name} is in "
+        f"progress, and starts {release_job_name(model.name)} when a step follows from them.",
     )
 
 
@@ -92,7 +92,7 @@ class _Tick:
         """
         release = self._look(self._releases.find)
         if release is None:
-            return dg.SkipReason(f"no release of {self._model} goes on")
+            return dg.SkipReason(f"no release of {self._model} is in progress")
         others = self._runs_of_model()
         if any(run.job_name == release_job_name(self._model) for run in others):
             return dg.SkipReason("a run for this release is in progress")

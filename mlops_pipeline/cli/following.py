@@ -37,7 +37,7 @@ _MOST_RUNS = 3
 def find_releases(
     context: Context, models: Sequence[RegisteredModel]
 ) -> dict[str, tuple[str, str]]:
-    """Return model → id and candidate of its release, of those in which one goes on.
+    """Return model → id and candidate of its release, of those in which one is in progress.
 
     A deployment that cannot be read has none: the run says why.
     """
@@ -70,7 +70,7 @@ class _Followed:
 
     def describe(self) -> str:
         name = self.model.name
-        told = tell(self.progress, name) if self.progress else "a release goes on"
+        told = tell(self.progress, name) if self.progress else "a release is in progress"
         return f"{name}: {self.failure or told}"
 
     def how_to_continue(self) -> str:

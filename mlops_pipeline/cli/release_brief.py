@@ -1,4 +1,4 @@
-"""A release that goes on, in one sentence: a part of `status`."""
+"""A release in progress, in one sentence: a part of `status`."""
 
 from pydantic import BaseModel
 
@@ -11,7 +11,7 @@ from mlops_pipeline.delivery.releases.telling import tell
 
 
 class ReleaseBrief(BaseModel):
-    """A release that goes on: `share` is the percent of the requests that its candidate gets."""
+    """A release in progress: `share` is the percent of the requests that its candidate gets."""
 
     id: str
     candidate: str
@@ -20,7 +20,7 @@ class ReleaseBrief(BaseModel):
 
 
 def find_brief(context: Context, model: RegisteredModel, *, has_store: bool) -> ReleaseBrief | None:
-    """Return the release that goes on, or None. Without a store, its evidence is not read."""
+    """Return the release in progress, or None. Without a store, its evidence is not read."""
     releases = releases_of(context, model, "status")
     try:
         found = releases.find()

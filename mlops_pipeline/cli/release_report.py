@@ -206,7 +206,7 @@ def show(seen: ReleasesDocument, console: Console) -> None:
 def _describe_none(status: ReleaseStatus) -> str:
     if status.problem:
         return f"{status.model}: {status.problem}"
-    told = f"{status.model}: no release goes on"
+    told = f"{status.model}: no release is in progress"
     if (last := status.last) is None:
         return f"{told}, and there was none before"
     return f"{told}. {_describe_record(last)}"

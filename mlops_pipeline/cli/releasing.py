@@ -18,7 +18,7 @@ def promote(context: Context, model: RegisteredModel, say: Callable[[str], None]
     """Give all traffic to the new version now, whatever its evidence.
 
     Raises:
-        ConfigurationError: no release goes on.
+        ConfigurationError: no release is in progress.
         PipelineError: the platform or the object store does not answer.
     """
     return _decide(context, model, "promote", lambda r: r.promote(), say)
@@ -28,7 +28,7 @@ def pause(context: Context, model: RegisteredModel, say: Callable[[str], None]) 
     """Leave the traffic as it is until `resume`.
 
     Raises:
-        ConfigurationError: no release goes on.
+        ConfigurationError: no release is in progress.
     """
     return _decide(context, model, "pause", lambda r: r.pause(), say)
 
@@ -37,7 +37,7 @@ def resume(context: Context, model: RegisteredModel, say: Callable[[str], None])
     """End a pause.
 
     Raises:
-        ConfigurationError: no release goes on.
+        ConfigurationError: no release is in progress.
     """
     return _decide(context, model, "resume", lambda r: r.resume(), say)
 
@@ -53,7 +53,7 @@ def abort(
     """Give all traffic back to the stable version. Needs neither Dagster nor the object store.
 
     Raises:
-        ConfigurationError: no release goes on.
+        ConfigurationError: no release is in progress.
         PipelineError: the platform does not answer.
     """
     with turn_to_end(
@@ -66,7 +66,7 @@ def abort(
 
 
 def abort_to_roll_back(context: Context, model: RegisteredModel, say: Callable[[str], None]) -> str:
-    """Abort the release that goes on, for a rollback that names no artifact, and say how it ended.
+    """Abort the release in progress, for a rollback that names no artifact, and say how it ended.
 
     Empty without a release. Who rolls back during a release wants the version that served before
     it; so does who rolls back after the promotion, as long as the former version is kept.

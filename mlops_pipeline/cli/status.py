@@ -82,7 +82,7 @@ class ModelStatus(BaseModel):
     """A model: `predictors` is empty while it is not deployed; `reason` says why.
 
     `pin` is null while no artifact is pinned, or where the object store does not answer. `release`
-    is null while none goes on.
+    is null while none is in progress.
     """
 
     name: str

@@ -52,7 +52,7 @@ class Step:
     """Asset key below the platform's prefix: `gateway`, `iris/model`."""
     action: str
     """keep, create, update, repair, load, train or deploy; release: a release begins, or the one
-    that goes on takes its next step; decide: once what it needs is up; blocked: `up` cannot repair
+    in progress takes its next step; decide: once what it needs is up; blocked: `up` cannot repair
     the layer, and the reason says what a person must do; refused: by a blocking check, which the
     reason names; unevaluated: published without a hold-out set; held: what it is built on is
     refused, its release was rolled back, or somebody else made the deployment of that name; verify:
@@ -248,7 +248,7 @@ def _plan_deployment(
 def _plan_artifact_to_deploy(
     model: RegisteredModel, ref: ModelRef, state: DesiredState, platform: Platform
 ) -> Step:
-    """Plan the deployment of an artifact that no check refuses, where no release goes on."""
+    """Plan the deployment of an artifact that no check refuses, where no release is in progress."""
     step = _compare(model, state.wanting(ref, by="plan", is_pinned=False), state, platform)
     if step.action != "deploy":
         return step

@@ -83,7 +83,7 @@ class ServedReport:
     failures: tuple[str, ...] = ()
     """What went wrong with the first requests that failed, then with metrics."""
     answers_of_other_version: int = 0
-    """Answers of the other version of a release that goes on."""
+    """Answers of the other version of a release in progress."""
 
 
 def check_skew(
@@ -191,8 +191,8 @@ def ask_holdout(
     """Ask the whole hold-out set in batches, then single rows for the latency.
 
     `trust` is what `Platform.gateway_trust` returns. `beside` are the digests of other versions
-    that may answer, because a release goes on. What they answer is counted apart, and the same rows
-    are asked for again. Rows that only they answered are not compared, and count in no metric.
+    that may answer, because a release is in progress. What they answer is counted apart, and the
+    same rows are sent again. Rows that only they answered are not compared, and count in no metric.
 
     Gives up after 120 s, or five failures in a row: what was not asked counts as not answered.
     """

@@ -189,7 +189,7 @@ def test_a_person_pauses_resumes_promotes_and_takes_it_back_in_the_launchpad(
     page = graph.metadata("toy/deployment")
     assert [row["outcome"] for row in _rows(page["releases"])] == ["rolled back", "promoted"]
     assert "stable" not in page
-    assert "no release of toy goes on" in _failure(_act(graph, "promote"))
+    assert "no release of toy is in progress" in _failure(_act(graph, "promote"))
 
 
 def test_an_aborted_artifact_is_not_released_again_by_itself(graph: WholeGraph) -> None:

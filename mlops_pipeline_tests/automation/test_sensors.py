@@ -127,7 +127,7 @@ def test_every_model_has_a_sensor_that_runs_and_a_job_that_advances(world: World
 
 def test_without_a_release_nothing_but_the_deployment_is_read(world: World) -> None:
     world.graph.platform.store.silent = {"get", "sizes"}
-    assert world.tick() == "no release of toy goes on"
+    assert world.tick() == "no release of toy is in progress"
 
 
 def test_a_tick_counts_and_says_what_is_missing(released: World) -> None:

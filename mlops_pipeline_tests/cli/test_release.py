@@ -41,7 +41,7 @@ def shown(rig: ReleaseRig) -> str:
 
 
 def test_without_a_release_the_last_one_is_shown(rig: ReleaseRig) -> None:
-    assert shown(rig) == "toy: no release goes on, and there was none before\n"
+    assert shown(rig) == "toy: no release is in progress, and there was none before\n"
     rig.begin()
     releasing.abort(rig.context, rig.model, nobody, reason="the wrong data")
     status = seen(rig)
@@ -50,7 +50,7 @@ def test_without_a_release_the_last_one_is_shown(rig: ReleaseRig) -> None:
     assert (status.last.outcome, status.last.reason) == ("aborted", "the wrong data")
     said = shown(rig)
     assert said.startswith(
-        f"toy: no release goes on. The canary release of {rig.new.digest[:12]} beside "
+        f"toy: no release is in progress. The canary release of {rig.new.digest[:12]} beside "
         f"{rig.old.digest[:12]} was aborted at 2026-12-01T00:01:00+00:00 by mlops-pipeline release "
         "abort, "
     )
@@ -126,7 +126,7 @@ def test_a_promotion_keeps_the_former_version_ready(rig: ReleaseRig) -> None:
         f"{rig.old.digest[:12]} was kept ready for 300 s, and `mlops-pipeline up toy` or the sensor"
         " stops it\n"
     ) in shown(rig)
-    with pytest.raises(ConfigurationError, match="no release of toy goes on"):
+    with pytest.raises(ConfigurationError, match="no release of toy is in progress"):
         releasing.pause(rig.context, rig.model, nobody)
 
 
@@ -147,7 +147,9 @@ def test_a_question_because_evidence_is_missing_names_resume(rig: ReleaseRig) ->
     "act", [releasing.promote, releasing.pause, releasing.resume, releasing.abort]
 )
 def test_without_a_release_nothing_is_decided(rig: ReleaseRig, act: Callable[..., Any]) -> None:
-    with pytest.raises(ConfigurationError, match="no release of toy goes on; run `mlops-pipeline"):
+    with pytest.raises(
+        ConfigurationError, match="no release of toy is in progress; run `mlops-pipeline"
+    ):
         act(rig.context, rig.model, nobody)
     assert rig.served() == {rig.old.digest: 100}
 

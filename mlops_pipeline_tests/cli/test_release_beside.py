@@ -1,4 +1,4 @@
-"""What `status`, `rollback` and `delete` do while a release goes on."""
+"""What `status`, `rollback` and `delete` do while a release is in progress."""
 
 import io
 from collections.abc import Iterator

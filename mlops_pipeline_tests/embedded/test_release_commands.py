@@ -135,7 +135,9 @@ def test_a_release_that_is_aborted(line: CommandLine) -> None:
     assert (last["outcome"], last["reason"]) == ("aborted", "bad labels")
     (model,) = (m for m in line.status(code=3)["models"] if m["name"] == "wine")
     assert [(p["traffic"], p["digest"]) for p in model["predictors"]] == [(100, stable)]
-    assert "no release of wine goes on" in line.run("release", "abort", "wine", code=2).stderr
+    assert (
+        "no release of wine is in progress" in line.run("release", "abort", "wine", code=2).stderr
+    )
 
 
 def test_a_deployment_is_deleted_during_a_release(line: CommandLine) -> None:

@@ -71,7 +71,7 @@ class World:
         return data.skip_message or ""
 
     def drive(self, *, within: float) -> list[str]:
-        """Tick until no release goes on; return what the ticks said."""
+        """Tick until no release is in progress; return what the ticks said."""
         said: list[str] = []
         end = time.monotonic() + within
         while not said or not said[-1].startswith("no release"):
@@ -114,7 +114,7 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 
 def test_the_sensor_promotes_a_good_version_and_rolls_a_bad_one_back(world: World) -> None:
     first = str(world.page()["artifact"].value)
-    assert world.tick() == "no release of unruly goes on"
+    assert world.tick() == "no release of unruly is in progress"
     world.train("good", 2)
     page = world.page()
     assert (page["share"].value, page["artifact"].value) == (20, first)

@@ -1,4 +1,4 @@
-"""What the object store keeps of releases: evidence of one that goes on, records, verdicts."""
+"""What the object store keeps of releases: evidence of one in progress, records, verdicts."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Which other versions may answer for a deployment, because a release goes on."""
+"""Which other versions may answer for a deployment, because a release is in progress."""
 
 from mlops_pipeline.delivery.references import DeploymentRef
 from mlops_pipeline.delivery.releases.state import find_release

@@ -22,7 +22,7 @@ from mlops_pipeline.platforms.platform import Platform
 from mlops_pipeline.platforms.seldon import Predictor, SeldonDeployment
 
 Step = Literal["advance", "promote", "abort", "pause", "resume"]
-"""What a person, or the sensor of releases, can do with a release that goes on."""
+"""What a person, or the sensor of releases, can do with a release in progress."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,17 +32,17 @@ class Delivered:
     """What serves after a run."""
 
     deployment: DeploymentRef
-    """What has most of the traffic: the stable version while a release goes on."""
+    """What has most of the traffic: the stable version while a release is in progress."""
     change: Change
     progress: Progress
-    """Its `release` is None where none goes on."""
+    """Its `release` is None where none is in progress."""
 
 
 def deliver(spec: ModelSpec, choice: Choice, judge: Judge) -> Delivered:
     """Make the chosen artifact serve, by the strategy of its spec.
 
     An artifact that a person named replaces what serves at once, and so does one of a strategy
-    `replace`, and the first one. Otherwise a release begins, or the one that goes on takes a step.
+    `replace`, and the first one. Otherwise a release begins, or the one in progress takes a step.
     A release also begins where a person ends a pin.
 
     Raises:
@@ -91,12 +91,12 @@ def _settle(releases: Releases, *, may_fail: bool) -> None:
 
 
 def act(spec: ModelSpec, platform: Platform, step: Step, *, by: str) -> Delivered:
-    """Let the release that goes on take a step, because a person or its sensor says so.
+    """Let the release in progress take a step, because a person or its sensor says so.
 
-    `advance` does nothing if no release goes on. `abort` works while the object store is away.
+    `advance` does nothing if no release is in progress. `abort` works without the object store too.
 
     Raises:
-        ConfigurationError: no release goes on.
+        ConfigurationError: no release is in progress.
         NotFoundError: nothing is deployed.
         PipelineError: the step could not be taken; the traffic is as before.
     """

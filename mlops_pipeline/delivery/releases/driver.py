@@ -48,7 +48,7 @@ class Progress:
     """What a look at a release, or a step of it, came to."""
 
     release: Release | None
-    """As it is now; None: none goes on."""
+    """As it is now; None: none is in progress."""
     action: Action | None = None
     """What follows from the evidence, or what was just done."""
     decision: Decision | None = None
@@ -66,7 +66,7 @@ class Progress:
         if self.decision is not None:
             return f"{self.decision.outcome.replace('_', ' ')}: {self.decision.reason}"
         if self.release is None:
-            return "no release goes on"
+            return "no release is in progress"
         return describe_release(self.release, self.action)
 
 
@@ -119,7 +119,7 @@ class Releases:
         )
 
     def find(self) -> Release | None:
-        """Return the release that goes on, or None. Only the deployment is asked.
+        """Return the release in progress, or None. Only the deployment is asked.
 
         Raises:
             IntegrityError: its annotation is damaged.
@@ -129,7 +129,7 @@ class Releases:
     def begin(self, ref: ModelRef, *, ends_pin: bool = False) -> Progress:
         """Start the artifact beside what serves, prove it alone, and give it the first share.
 
-        A release that goes on is superseded: its stable version stays the stable one.
+        A release in progress is superseded: its stable version stays the stable one.
 
         Raises:
             ConfigurationError: nothing is deployed that it could be compared with.
@@ -201,7 +201,7 @@ class Releases:
         """Give all traffic to the candidate, because a person says so.
 
         Raises:
-            ConfigurationError: no release goes on.
+            ConfigurationError: no release is in progress.
         """
         return self._promote(
             _require_running(self.find(), self._spec.name), f"a person promoted it ({self._by})"
@@ -213,7 +213,7 @@ class Releases:
         The object store may be away: the next step writes the record then.
 
         Raises:
-            ConfigurationError: no release goes on.
+            ConfigurationError: no release is in progress.
         """
         there = self._traffic.find()
         try:
@@ -232,7 +232,7 @@ class Releases:
         """Keep the share; the candidate is still rolled back if it proves to be bad.
 
         Raises:
-            ConfigurationError: no release goes on.
+            ConfigurationError: no release is in progress.
         """
         return self._write(_require_running(self.find(), self._spec.name).changed(is_paused=True))
 
@@ -240,7 +240,7 @@ class Releases:
         """Go on after a pause or a question; the time of the step starts again.
 
         Raises:
-            ConfigurationError: no release goes on.
+            ConfigurationError: no release is in progress.
         """
         release = _require_running(self.find(), self._spec.name)
         again = {"phase": "observing", "reason": "", "step_since": self._stamp()}
@@ -353,6 +353,6 @@ def _require_running(release: Release | None, model: str) -> Release:
 
 def _none(model: str) -> ConfigurationError:
     return ConfigurationError(
-        f"no release of {model} goes on; run `mlops-pipeline release history {model}` to see how "
-        "the last ones ended. Nothing was changed"
+        f"no release of {model} is in progress; run `mlops-pipeline release history {model}` to "
+        "see how the last ones ended. Nothing was changed"
     )

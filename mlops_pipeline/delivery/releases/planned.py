@@ -25,7 +25,7 @@ _FEW = 10.0
 
 @dataclass(frozen=True)
 class Running:
-    """What a run would do where a release goes on."""
+    """What a run would do where a release is in progress."""
 
     action: Literal["release", "held"]
     """`held`: nothing, because a person must decide first."""
@@ -33,7 +33,7 @@ class Running:
 
 
 def plan_running(spec: ModelSpec, ref: ModelRef | None, platform: Platform) -> Running | None:
-    """Say how the release that goes on stands, and what `ref` does to it; None without one.
+    """Say how the release in progress stands, and what `ref` does to it; None without one.
 
     `ref` is the artifact that a run brings, None for one that is to be trained.
 

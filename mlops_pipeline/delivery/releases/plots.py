@@ -1,4 +1,4 @@
-"""Plots of a release that goes on, as PNG of about 10 kB: traffic, evidence, answers, latency.
+"""Plots of a release in progress, as PNG of about 10 kB: traffic, evidence, answers, latency.
 
 matplotlib costs about half a second to import, so only a function that draws imports it.
 """

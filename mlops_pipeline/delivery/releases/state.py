@@ -1,7 +1,7 @@
-"""A release that goes on: what is released, how far it is, and the annotation that says so.
+"""A release in progress: what is released, how far it is, and the annotation that says so.
 
 The state is written on the deployment itself, so that any process can finish or undo a release.
-The annotation exists exactly as long as the release goes on; its end is in the records.
+The annotation exists exactly as long as the release is in progress; its end is in the records.
 """
 
 import json
@@ -45,7 +45,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Release:
-    """A release that goes on."""
+    """A release in progress."""
 
     id: str
     """`<UTC time>-<first digits of the candidate's digest>`, unique for a model."""
@@ -114,7 +114,7 @@ def new_release(
 
 
 def find_release(deployment: SeldonDeployment | None) -> Release | None:
-    """Return the release that goes on on a deployment; None without one.
+    """Return the release in progress on a deployment; None without one.
 
     Raises:
         IntegrityError: the annotation is damaged; says what to do.

@@ -343,7 +343,7 @@ def test_a_candidate_that_is_promoted_keeps_its_servers(rig: FakeRig) -> None:
 def test_an_upgrade_replaces_no_server_until_the_deployment_is_applied_again(
     rig: FakeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A release goes on with the servers that were started before it."""
+    """A release continues with the servers that were started before it."""
 
     def version(digest: str, **more: Any) -> dict[str, Any]:
         annotations = {DIGEST_ANNOTATION: digest, PREDICTOR_ANNOTATION: "default"}
