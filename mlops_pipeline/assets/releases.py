@@ -29,7 +29,7 @@ _SHOWN = 20
 
 
 def of(progress: Progress, spec: ModelSpec, *, platform: Platform) -> dict[str, Any]:
-    """Return metadata of the release in progress or has just ended, and of the earlier ones."""
+    """Return metadata of the release that is in progress or has just ended, and of earlier ones."""
     shown: dict[str, Any] = {}
     if progress.decision is not None:
         shown["release"] = progress.describe()
